@@ -1,0 +1,140 @@
+"""Image <-> latent, as the diffusion model sees it.
+
+An `Autoencoder` hides everything about compression: the diffusion code only ever meets latents of about zero mean and
+unit variance. Pixel space is the identity member, so nothing else in the library asks whether there is compression.
+
+    z = (bottleneck(encoder(x)) - mean) / std        mean, std: LatentStats, over the whole training set
+    x = decoder(std z + mean)
+
+Rombach et al. 2022, https://arxiv.org/abs/2112.10752, section 3.1 and appendix G (which rescales by the standard
+deviation of one batch; here the statistics are those of the whole set, per channel, and the mean is removed too).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from calotype.registry import Registry
+from calotype.types import Image, Latent, Noise
+
+
+class Autoencoder(nn.Module, ABC):
+    """Image (B, 3, H, W) in [-1, 1] <-> latent (B, channels, H / factor, W / factor), normalised."""
+
+    factor: int
+    channels: int
+    config: AutoencoderConfig
+
+    @abstractmethod
+    def moments(self, image: Image) -> tuple[Latent, Latent]:
+        """Mean and standard deviation of the posterior q(z | image), both normalised; std is 0 if there is none."""
+
+    @abstractmethod
+    def decode(self, z: Latent) -> Image:
+        """The picture of a normalised latent, in [-1, 1] up to overshoot."""
+
+    def encode(self, image: Image, noise: Noise | None = None) -> Latent:
+        """A normalised latent: a posterior sample, or its mode when `noise` is None."""
+        mean, std = self.moments(image)
+        return mean if noise is None else mean + std * noise(mean)
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """(channels, H / factor, W / factor); raises `ValueError` if a side is no multiple of the factor."""
+        for name, side in (("height", height), ("width", width)):
+            if side % self.factor:
+                raise ValueError(
+                    f"{name} {side} is not a multiple of the autoencoder's factor {self.factor}; "
+                    f"take {side - side % self.factor or self.factor} or {side + self.factor - side % self.factor}"
+                )
+        return self.channels, height // self.factor, width // self.factor
+
+
+@runtime_checkable
+class AutoencoderConfig(Protocol):
+    """What an autoencoder is built from; a registered frozen dataclass."""
+
+    def build(self) -> Autoencoder:
+        """A fresh autoencoder."""
+        ...
+
+
+autoencoders: Registry[AutoencoderConfig] = Registry("autoencoder", "calotype.autoencoder")
+
+
+class PixelSpace(Autoencoder):
+    """The identity: f = 1, the diffusion model works on pixels."""
+
+    factor = 1
+
+    def __init__(self, channels: int = 3) -> None:
+        super().__init__()
+        self.channels, self.config = channels, Pixels(channels)
+
+    def moments(self, image: Image) -> tuple[Latent, Latent]:
+        """The image itself, with no spread."""
+        return image, torch.zeros_like(image)
+
+    def decode(self, z: Latent) -> Image:
+        """The latent itself."""
+        return z
+
+
+@autoencoders.register("pixels")
+@dataclass(frozen=True)
+class Pixels:
+    """Config of `PixelSpace`."""
+
+    channels: int = 3
+
+    def build(self) -> PixelSpace:
+        """The identity autoencoder."""
+        return PixelSpace(self.channels)
+
+
+class LatentStats(nn.Module):
+    """Per-channel mean and standard deviation of raw latents; zero and one until measured.
+
+    Buffers: mean (C,), std (C,)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("std", torch.ones(channels))
+
+    def normalize(self, z: Latent) -> Latent:
+        """(z - mean) / std."""
+        return (z - self.mean.view(-1, 1, 1)) / self.std.view(-1, 1, 1)
+
+    def denormalize(self, z: Latent) -> Latent:
+        """std z + mean."""
+        return z * self.std.view(-1, 1, 1) + self.mean.view(-1, 1, 1)
+
+    @torch.no_grad()
+    def measure(self, posteriors: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Take the statistics of posterior *samples* over a whole set, in closed form and float64.
+
+        For z ~ N(mu, s^2):  E z = E mu,  Var z = E[mu^2 + s^2] - (E mu)^2.
+
+        Args:
+            posteriors: (mu, s) batches of raw latents, each (B, C, h, w). Any split of the set gives the same result.
+        """
+        n, first, second = 0, torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+        for mu, s in posteriors:
+            mu, s = mu.double(), s.double()
+            n += mu.shape[0] * mu.shape[2] * mu.shape[3]
+            first = first + mu.sum((0, 2, 3)).cpu()
+            second = second + (mu.square() + s.square()).sum((0, 2, 3)).cpu()
+        if n == 0:
+            raise ValueError("latent statistics need at least one image")
+        mean = first / n
+        self.mean.copy_(mean)
+        self.std.copy_((second / n - mean.square()).clamp_min(1e-12).sqrt())

@@ -1,0 +1,56 @@
+"""What limits the information in a latent.
+
+A bottleneck turns the encoder's feature map h into a `Code`: the latent, penalties that join the loss, numbers to log.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from calotype.registry import Registry
+from calotype.types import Latent, Metrics, Noise
+
+
+@dataclass(frozen=True)
+class Code:
+    """A latent (B, C, h, w), weighted penalties (summed over C, h, w; averaged over B), and metrics."""
+
+    z: Latent
+    penalties: Mapping[str, Tensor] = field(default_factory=dict)
+    metrics: Metrics = field(default_factory=dict)
+
+
+class Bottleneck(nn.Module, ABC):
+    """h (B, incoming, h, w) -> Code with z (B, channels, h, w)."""
+
+    incoming: int
+    channels: int
+
+    @abstractmethod
+    def forward(self, h: Tensor, noise: Noise | None = None) -> Code:
+        """The code of h; `noise=None` takes the mode instead of a sample."""
+
+    @abstractmethod
+    def moments(self, h: Tensor) -> tuple[Latent, Latent]:
+        """Mean and standard deviation of the latent's distribution."""
+
+    def project(self, z: Latent) -> Latent:
+        """What the decoder does first with any latent; the identity unless the code is discrete."""
+        return z
+
+
+@runtime_checkable
+class BottleneckConfig(Protocol):
+    """What a bottleneck is built from."""
+
+    def build(self, channels: int) -> Bottleneck:
+        """A bottleneck that yields this many latent channels."""
+        ...
+
+
+bottlenecks: Registry[BottleneckConfig] = Registry("bottleneck", "calotype.autoencoder.bottleneck")

@@ -1,0 +1,135 @@
+"""Captions through a small transformer that is trained with the model.
+
+    caption --tokenizer--> ids (B, L) --transformer--> tokens (B, L, width)
+
+The tokenizer is a byte-pair encoding learned from the data's own captions (`tokenizers` library), so no vocabulary has
+to be downloaded and rare words cost little. Padding is masked. The empty caption, which is one end-of-text token, is
+null. Rombach et al. 2022, https://arxiv.org/abs/2112.10752, appendix E.2 (their BERT-style encoder tau).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from calotype.condition import Condition, Routes
+from calotype.conditioning.conditioner import Conditioner, Corpus, conditioners, device_of
+from calotype.errors import CorruptFile, UserError
+from calotype.nn.text_transformer import TextTransformer, TextTransformerConfig
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+PAD, END = "[pad]", "[end]"
+
+
+def learn_tokenizer(captions: Sequence[str], vocabulary: int) -> Tokenizer:
+    """A lower-casing byte-level BPE over these captions, at most `vocabulary` pieces; every caption ends with `[end]`."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase(), normalizers.Strip()])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[PAD, END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(captions, trainer)
+    end = tokenizer.token_to_id(END)
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {END}", special_tokens=[(END, end)])
+    return tokenizer
+
+
+class Text(Conditioner):
+    """ "caption", a list of B strings, -> tokens (B, L, width) with a mask."""
+
+    reads: ClassVar[tuple[str, ...]] = ("caption",)
+
+    def __init__(self, config: TextConfig, tokenizer: Tokenizer) -> None:
+        super().__init__(config.drop)
+        self.tokenizer = tokenizer
+        tokenizer.enable_truncation(config.length)
+        tokenizer.enable_padding(pad_id=tokenizer.token_to_id(PAD), pad_token=PAD, length=config.length)
+        self.transformer = TextTransformer(
+            TextTransformerConfig(
+                vocabulary=tokenizer.get_vocab_size(),
+                length=config.length,
+                width=config.width,
+                depth=config.depth,
+                heads=config.heads,
+            )
+        )
+
+    def routes(self) -> Routes:
+        """Word pieces."""
+        return Routes(tokens=self.transformer.config.width)
+
+    def tokenize(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Ids (B, L) and mask (B, L), True = a real token; captions longer than L pieces are cut."""
+        encoded = self.tokenizer.encode_batch([str(c) for c in captions])
+        device = device_of(self)
+        ids = torch.tensor([e.ids for e in encoded], device=device)
+        mask = torch.tensor([e.attention_mask for e in encoded], device=device, dtype=torch.bool)
+        return ids, mask
+
+    def forward(self, batch: Mapping[str, Any]) -> Condition:
+        """Token states of the captions."""
+        ids, mask = self.tokenize(batch["caption"])
+        return Condition(tokens=self.transformer(ids, mask), mask=mask)
+
+    def null(self, n: int) -> Condition:
+        """The empty caption, encoded once."""
+        return self({"caption": [""]}).expand(n)
+
+    def assets(self) -> Mapping[str, str]:
+        """The tokenizer, in the `tokenizers` library's JSON."""
+        return {"tokenizer": self.tokenizer.to_str()}
+
+
+@conditioners.register("text")
+@dataclass(frozen=True)
+class TextConfig:
+    """Config of `Text`.
+
+    Args:
+        width: token width, the same for every conditioner of a model.
+        depth: transformer layers.
+        heads: attention heads per layer.
+        length: word pieces per caption; longer captions are cut.
+        vocabulary: upper limit of the number of word pieces learned.
+        drop: probability of dropping the caption alone.
+    """
+
+    width: int = 256
+    depth: int = 2
+    heads: int = 4
+    length: int = 32
+    vocabulary: int = 2048
+    drop: float = 0.0
+
+    def fit(self, corpus: Corpus) -> Text:
+        """A tokenizer and a fresh transformer for the data's captions."""
+        captions = [c for c in corpus.captions() if c]
+        if not captions:
+            raise UserError(
+                "the data has no captions, but the recipe conditions on them; add metadata.jsonl or .txt files beside "
+                "the images, or train without: --no-caption"
+            )
+        return Text(self, learn_tokenizer(captions, self.vocabulary))
+
+    def load(self, assets: Mapping[str, str]) -> Text:
+        """The saved tokenizer with a fresh transformer, to be filled with the saved weights."""
+        from tokenizers import Tokenizer
+
+        try:
+            tokenizer = Tokenizer.from_str(assets["tokenizer"])
+        except Exception as error:  # the library raises bare Exception
+            raise CorruptFile(f"the model's tokenizer cannot be read ({error}); copy the model folder again") from error
+        return Text(self, tokenizer)

@@ -1,0 +1,89 @@
+"""A network that has learned what it means to denoise.
+
+    E[x_0 | x_t, c] = c_skip x_t + c_out F(c_in x_t, clock(t), c)
+
+The `Denoiser` is the sole owner of diffusion weights, and the last place that knows about parameterizations: samplers
+and guidance see (x_t, t) -> x_0.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from calotype.condition import Condition
+from calotype.diffusion.clock import Clock
+from calotype.diffusion.parameterization import Parameterization
+from calotype.diffusion.schedule import Schedule, rows, wide
+from calotype.errors import UserError
+from calotype.types import Denoise, Latent, Time
+
+
+class Network(Protocol):
+    """What a denoiser needs of a network."""
+
+    @abstractmethod
+    def __call__(self, x: Latent, time: Time, cond: Condition) -> Tensor:
+        """F of the shape of x (B, C, H, W); `time` (B,) float32 is what the clock shows, e.g. 0 ... 1000."""
+
+
+class Denoiser(nn.Module):
+    """A network, the schedule it was trained on, and what its output means. Final: wrap it, do not subclass it.
+
+    Args:
+        network: maps (c_in x_t, clock(t), condition) to F.
+        schedule: the forward process.
+        parameterization: what F is.
+        clock: what the network is told about time; by default the schedule's: 1000 t, or the index of a table.
+
+    Raises:
+        UserError: the parameterization is not defined at the noisy end of the schedule (epsilon where alpha = 0).
+    """
+
+    def __init__(
+        self, network: Network, schedule: Schedule, parameterization: Parameterization, clock: Clock | None = None
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.schedule = schedule
+        self.parameterization = parameterization
+        self.clock = clock or schedule.clock
+        end = parameterization.coefficients(*schedule.at(torch.ones(1, dtype=torch.float64)))
+        if not all(c.isfinite().all() for c in end):
+            raise UserError(
+                f"{type(parameterization).__name__} prediction is undefined at t = 1, where {schedule.curve} leaves no "
+                "signal; predict velocity or x0, or give the schedule a finite logsnr_min"
+            )
+
+    def raw(self, x_t: Latent, t: Time, cond: Condition) -> Tensor:
+        """The network's own output F (B, C, H, W), in float32 (float64 if x_t is); t (B,) in [0, 1].
+
+        Raises `UserError` if the network's output is not shaped like x_t."""
+        *_, c_in = self.parameterization.coefficients(*self.schedule.at(t))
+        # a clock reading is rounded to float32 last: near t = 0 a coarser t would show another time
+        time = self.clock(t.double()).to(x_t.device, torch.float32)
+        f: Tensor = self.network(rows(c_in, x_t) * x_t, time, cond)
+        if f.shape != x_t.shape:
+            raise UserError(
+                f"the network answered with shape {tuple(f.shape)} to a latent of shape {tuple(x_t.shape)}; "
+                "build it with out_channels equal to the latent's channels"
+            )
+        return f.to(wide(x_t))
+
+    def forward(self, x_t: Latent, t: Time, cond: Condition) -> Latent:
+        """E[x_0 | x_t, cond], shaped like x_t, in float32 (float64 if x_t is); t (B,) in [0, 1]."""
+        x = x_t.to(wide(x_t))
+        c_skip, c_out, _ = self.parameterization.coefficients(*self.schedule.at(t))
+        return rows(c_skip, x) * x + rows(c_out, x) * self.raw(x_t, t, cond)
+
+    def bind(self, cond: Condition) -> Denoise:
+        """(x_t, t) -> E[x_0 | x_t, cond]: here conditions disappear."""
+
+        def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+            x_0: Tensor = self(x_t, t, cond)
+            return x_0
+
+        return denoise

@@ -1,0 +1,52 @@
+"""What training minimises.
+
+    loss_i = w(t_i) mean |F(x_t) - F*|^2,    x_t = alpha x_0 + sigma eps
+
+with F* the parameterization's target and w the weighting converted to it, so that the loss does not depend on what the
+network predicts. Choosing times at random with another density or weighting them otherwise is interchangeable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from calotype.condition import Condition
+from calotype.diffusion.denoiser import Denoiser
+from calotype.diffusion.schedule import rows, wide
+from calotype.diffusion.times import TimeSampler, UniformTimes
+from calotype.diffusion.weighting import Weighting
+from calotype.types import Latent, Metrics, Time
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A weighting of noise levels, and the time sampler it is used with.
+
+    A training step draws `t = objective.time_sampler(u)`, then calls the objective."""
+
+    weighting: Weighting
+    time_sampler: TimeSampler = field(default_factory=UniformTimes)
+
+    def __call__(
+        self, denoiser: Denoiser, x_0: Latent, cond: Condition, t: Time, eps: Latent
+    ) -> tuple[Tensor, Metrics]:
+        """The loss of each sample.
+
+        Args:
+            x_0: clean latents (B, C, H, W).
+            t: times (B,) in (0, 1].
+            eps: N(0, 1) noise like x_0.
+
+        Returns:
+            The loss (B,) in float32, and metrics: "error_x0", the batch's unweighted mean |E[x_0 | x_t] - x_0|^2.
+        """
+        x_0, eps = x_0.to(wide(x_0)), eps.to(wide(x_0))
+        alpha, sigma = denoiser.schedule.at(t)
+        _, c_out, _ = denoiser.parameterization.coefficients(alpha, sigma)
+        target = denoiser.parameterization.target(x_0, eps, rows(alpha, x_0), rows(sigma, x_0))
+        f = denoiser.raw(denoiser.schedule.perturb(x_0, eps, t), t, cond)
+        error = (f - target).square().flatten(1).mean(1)
+        weight = self.weighting(alpha, sigma, c_out)
+        return weight.to(error) * error, {"error_x0": ((c_out**2).to(error) * error.detach()).mean()}

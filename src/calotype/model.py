@@ -1,0 +1,220 @@
+"""The whole model: autoencoder + denoiser + conditioner, and its folder.
+
+    MODEL/config.json                what it is: every component by registered name, plus notes
+    MODEL/autoencoder.safetensors    with the statistics of its latents
+    MODEL/denoiser.safetensors
+    MODEL/conditioner.safetensors
+    MODEL/assets.json                tokenizer, class names
+    MODEL/manifest.json              size and SHA-256 of every file, written last
+
+A folder holds safetensors and JSON only; loading one runs no code from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from calotype.autoencoder.base import Autoencoder, AutoencoderConfig, PixelSpace
+from calotype.condition import Condition
+from calotype.conditioning.conditioner import Conditioners
+from calotype.diffusion.clock import Clock
+from calotype.diffusion.denoiser import Denoiser
+from calotype.diffusion.schedule import Schedule
+from calotype.errors import CorruptFile, UserError
+from calotype.files import commit_directory, load_state, read_json, read_tensors, verify_directory, write_json, write_tensors
+from calotype.nn.unet import UNet, UNetConfig
+from calotype.registry import from_plain, to_plain
+from calotype.types import Image, Latent
+
+FORMAT = 1
+"""Version of the folder's layout; a reader refuses a newer one."""
+
+
+@dataclass
+class LatentDiffusion:
+    """Everything needed to sample.
+
+    Args:
+        autoencoder: images <-> normalised latents.
+        denoiser: E[z_0 | z_t, c].
+        conditioner: wishes -> c.
+        side: image side in pixels that it was trained at.
+        notes: free JSON for people: data, steps, scores.
+    """
+
+    autoencoder: Autoencoder
+    denoiser: Denoiser
+    conditioner: Conditioners
+    side: int = 64
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def condition(self, wishes: Mapping[str, Sequence[Any]], n: int) -> Condition:
+        """The condition of n samples; raises `UserError` for a wish that the model does not take."""
+        self.conditioner.check(wishes)
+        condition: Condition = self.conditioner(wishes, n)
+        return condition
+
+    def null(self, n: int) -> Condition:
+        """The condition without any wish."""
+        return self.conditioner.null(n)
+
+    def decode(self, z: Latent) -> Image:
+        """The picture of a latent."""
+        return self.autoencoder.decode(z)
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """The parts that have weights, by file name."""
+        return {"autoencoder": self.autoencoder, "denoiser": self.denoiser, "conditioner": self.conditioner}
+
+    def eval(self) -> LatentDiffusion:
+        """Every part in evaluation mode."""
+        for module in self.modules.values():
+            module.eval()
+        return self
+
+    def to(self, device: torch.device | str) -> LatentDiffusion:
+        """Every part on a device."""
+        for module in self.modules.values():
+            module.to(device)
+        return self
+
+    def save(self, path: Path) -> None:
+        """Write the folder, atomically; raises `DiskFull`."""
+        plain = {
+            "format": FORMAT,
+            "kind": "latent-diffusion",
+            "side": self.side,
+            "autoencoder": _autoencoder_plain(self.autoencoder),
+            "denoiser": _denoiser_plain(self.denoiser),
+            "conditioner": self.conditioner.plain(),
+            "notes": self.notes,
+        }
+        with commit_directory(path) as folder:
+            write_json(folder / "config.json", plain)
+            write_json(folder / "assets.json", self.conditioner.assets())
+            for name, module in self.modules.items():
+                write_tensors(folder / f"{name}.safetensors", module.state_dict())
+
+    @classmethod
+    def load(cls, path: Path | str) -> LatentDiffusion:
+        """Read a folder that `save` wrote.
+
+        Raises:
+            UserError: no such folder, another kind of model, weights that do not fit the config.
+            CorruptFile: the content disagrees with the manifest.
+        """
+        path = Path(path)
+        config = _read_config(path, "latent-diffusion")
+        assets = read_json(path / "assets.json")
+        autoencoder = _build_autoencoder(config["autoencoder"])
+        denoiser = _build_denoiser(config["denoiser"])
+        members = {k: from_plain(v, None, f"conditioner.{k}") for k, v in config["conditioner"]["members"].items()}
+        conditioner = Conditioners(
+            {k: v.load(Conditioners.assets_of(k, assets)) for k, v in members.items()},
+            members,
+            float(config["conditioner"]["drop"]),
+        )
+        model = cls(autoencoder, denoiser, conditioner, int(config["side"]), dict(config["notes"]))
+        for name, module in model.modules.items():
+            load_state(module, read_tensors(path / f"{name}.safetensors"), str(path / f"{name}.safetensors"))
+        return model.eval()
+
+
+def save_autoencoder(autoencoder: Autoencoder, path: Path, side: int, notes: Mapping[str, Any]) -> None:
+    """Write an autoencoder's folder, atomically: config.json, autoencoder.safetensors, manifest.json."""
+    plain = {
+        "format": FORMAT,
+        "kind": "autoencoder",
+        "side": side,
+        "autoencoder": _autoencoder_plain(autoencoder),
+        "notes": dict(notes),
+    }
+    with commit_directory(path) as folder:
+        write_json(folder / "config.json", plain)
+        write_tensors(folder / "autoencoder.safetensors", autoencoder.state_dict())
+
+
+def load_autoencoder(path: Path | str) -> Autoencoder:
+    """The autoencoder of an autoencoder's folder or of a whole model's folder, in evaluation mode."""
+    path = Path(path)
+    config = _read_config(path, "autoencoder", "latent-diffusion")
+    autoencoder = _build_autoencoder(config["autoencoder"])
+    file = path / "autoencoder.safetensors"
+    load_state(autoencoder, read_tensors(file), str(file))
+    return autoencoder.eval()
+
+
+def weights_hash(module: nn.Module) -> str:
+    """A short SHA-256 of every tensor and its name: the identity of an autoencoder for caches and checks."""
+    h = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        h.update(name.encode())
+        h.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if value.numel() else b"")
+    return h.hexdigest()[:16]
+
+
+def model_folder(run: Path) -> Path:
+    """The model folder of a run directory, or the folder itself; raises `UserError` if there is none."""
+    for candidate in (run / "model", run):
+        if (candidate / "config.json").is_file() and (candidate / "manifest.json").is_file():
+            return candidate
+    if not run.exists():
+        raise UserError(f"there is no {run}; name a run directory (runs/demo) or a model folder in it")
+    raise UserError(
+        f"{run} holds no finished model (no model/manifest.json); if it is a training run, run the same training "
+        "command again to finish it"
+    )
+
+
+def _read_config(path: Path, *kinds: str) -> dict[str, Any]:
+    verify_directory(path)
+    config = read_json(path / "config.json")
+    if not isinstance(config, dict) or "kind" not in config:
+        raise CorruptFile(f"{path / 'config.json'} is not a Calotype model config; copy the model folder again")
+    if config["kind"] not in kinds:
+        raise UserError(f"{path} holds a model of kind {config['kind']!r}, but {' or '.join(map(repr, kinds))} is needed")
+    if config.get("format") != FORMAT:
+        raise UserError(f"{path} has format {config.get('format')}, this version reads {FORMAT}; install a newer Calotype")
+    return config
+
+
+def _autoencoder_plain(autoencoder: Autoencoder) -> Any:
+    return to_plain(autoencoder.config)
+
+
+def _denoiser_plain(denoiser: Denoiser) -> dict[str, Any]:
+    if not isinstance(denoiser.network, UNet):
+        raise UserError(f"a {type(denoiser.network).__name__} has no config to save; build the network from one")
+    parts = {
+        "network": denoiser.network.config,
+        "schedule": denoiser.schedule,
+        "parameterization": denoiser.parameterization,
+        "clock": denoiser.clock,
+    }
+    return {name: to_plain(part) for name, part in parts.items()}
+
+
+def _build_denoiser(plain: Mapping[str, Any]) -> Denoiser:
+    network: UNetConfig = from_plain(plain["network"], None, "denoiser.network")
+    return Denoiser(
+        network.build(),
+        from_plain(plain["schedule"], Schedule, "denoiser.schedule"),
+        from_plain(plain["parameterization"], None, "denoiser.parameterization"),
+        from_plain(plain["clock"], Clock, "denoiser.clock"),
+    )
+
+
+def _build_autoencoder(plain: Any) -> Autoencoder:
+    config: AutoencoderConfig = from_plain(plain, None, "autoencoder")
+    return config.build()
+
+
+__all__ = ["LatentDiffusion", "PixelSpace", "load_autoencoder", "model_folder", "save_autoencoder", "weights_hash"]

@@ -1,0 +1,83 @@
+"""What a training run consists of: the typed configs behind recipes, `--config` files and dotted overrides.
+
+`calotype recipes NAME` prints one; every key can be overridden by its dotted name (`optimizer.lr=1e-4`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from calotype.autoencoder.latent import LatentAutoencoderConfig
+from calotype.conditioning.conditioner import ConditionerConfig
+from calotype.diffusion.objective import Objective
+from calotype.diffusion.parameterization import Parameterization, Velocity
+from calotype.diffusion.schedule import Cosine, Schedule
+from calotype.generation.generate import Plan
+from calotype.nn.discriminator import PatchDiscriminatorConfig
+from calotype.nn.unet import UNetConfig
+from calotype.tasks.reconstruct import ReconstructionLoss
+from calotype.training.optim import OptimizerConfig
+from calotype.training.trainer import TrainerConfig
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which pictures, and how they are brought to one size.
+
+    Args:
+        source: a folder, or "embedded:NAME"; `--data` sets it.
+        side: pixels; every picture is scaled to its short side and cropped to a square.
+        flip: mirror half of the pictures (in training).
+        crop: crop at a random place (in training) instead of the centre.
+    """
+
+    source: str = ""
+    side: int = 64
+    flip: bool = True
+    crop: bool = True
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.side <= 4096:
+            raise ValueError(f"data.side must lie in 8 ... 4096 pixels, got {self.side}")
+
+
+@dataclass(frozen=True)
+class AutoencoderRun:
+    """First stage: learn to compress pictures."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    autoencoder: LatentAutoencoderConfig = field(default_factory=LatentAutoencoderConfig)
+    discriminator: PatchDiscriminatorConfig = field(default_factory=PatchDiscriminatorConfig)
+    loss: ReconstructionLoss = field(default_factory=ReconstructionLoss)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    critic: OptimizerConfig = field(default_factory=OptimizerConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+
+@dataclass(frozen=True)
+class DiffusionRun:
+    """Second stage: learn to denoise latents.
+
+    Args:
+        autoencoder: a run directory of the first stage, or "pixels" to work without compression.
+        conditioners: name -> conditioner; empty for an unconditional model.
+        drop: probability of dropping all wishes of a sample, for classifier-free guidance.
+        network: channel numbers of input, output and conditions are filled in from autoencoder and conditioners.
+        preview: how pictures are sampled while training.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    autoencoder: str = ""
+    conditioners: dict[str, ConditionerConfig] = field(default_factory=dict)
+    drop: float = 0.1
+    network: UNetConfig = field(default_factory=UNetConfig)
+    schedule: Schedule = field(default_factory=lambda: Schedule(Cosine()))
+    parameterization: Parameterization = field(default_factory=Velocity)
+    objective: Objective = field(default_factory=Objective)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    preview: Plan = field(default_factory=Plan)
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.drop < 1.0:
+            raise ValueError(f"drop must lie in [0, 1), got {self.drop}")
