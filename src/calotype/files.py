@@ -75,15 +75,11 @@ def read_json(path: Path | str, max_bytes: int = 4 << 20, max_depth: int = 32) -
         raise CorruptFile(f"{path} has {_size(path):,} bytes, more than the {max_bytes:,} allowed for JSON")
     value = _parse_json(path.read_bytes(), str(path))
     level, depth = [value], 0
-    while level:
+    while level := [node for node in level if isinstance(node, dict | list)]:
         depth += 1
-        if depth > max_depth + 1:
+        if depth > max_depth:
             raise CorruptFile(f"{path} is nested deeper than {max_depth} levels; it is no file of ours")
-        level = [
-            child
-            for node in level
-            for child in (node.values() if isinstance(node, dict) else node if isinstance(node, list) else ())
-        ]
+        level = [child for node in level for child in (node.values() if isinstance(node, dict) else node)]
     return value
 
 

@@ -116,7 +116,8 @@ def parse(text: str, where: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark is not None and "\n" in text.strip() else ""
-        raise UserError(f"{where}{line} is not accepted as YAML: {error.problem or error.context}") from error
+        reason = ", ".join(part for part in (error.context, error.problem) if part)
+        raise UserError(f"{where}{line} is not accepted as YAML: {reason}") from error
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise UserError(f"{where} is not accepted as YAML: {str(error).splitlines()[0]}") from error
 

@@ -20,8 +20,9 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Generic, TypeVar, get_type_hints
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import UnionType
+from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from calotype.errors import UnknownName, UserError
 
@@ -98,6 +99,11 @@ def registry(kind: str) -> Registry[Any]:
     return _registries[kind]
 
 
+def kinds() -> list[str]:
+    """The kinds of component that the modules imported so far have registries for."""
+    return sorted(_registries)
+
+
 def _registered_name(value: object) -> str | None:
     for kind, members in _registries.items():
         for name, cls in members._members.items():
@@ -160,18 +166,27 @@ def from_plain(data: Any, cls: type[Any] | None = None, where: str = "") -> Any:
 
 
 def _value(value: Any, hint: Any, where: str) -> Any:
-    if isinstance(value, Mapping):
-        if "type" in value:
-            return from_plain(value, hint if isinstance(hint, type) else None, where)
-        if dataclasses.is_dataclass(hint):
-            return from_plain(value, hint if isinstance(hint, type) else None, where)
-        if all(isinstance(v, Mapping) and "type" in v for v in value.values()):
-            return {k: from_plain(v, None, f"{where}.{k}") for k, v in value.items()}
-    if isinstance(value, list) and value and all(isinstance(v, Mapping) and "type" in v for v in value):
-        return tuple(from_plain(v, None, f"{where}[{i}]") for i, v in enumerate(value))
     if dataclasses.is_dataclass(value):
         return value
+    if isinstance(value, Mapping) and "type" in value:
+        return from_plain(value, hint if isinstance(hint, type) else None, where)
+    # Mappings stay away from pydantic, which would pass over unknown keys of dataclasses.
+    for option in get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,):
+        origin, args = get_origin(option), get_args(option)
+        if isinstance(value, Mapping):
+            if isinstance(option, type) and dataclasses.is_dataclass(option):
+                return from_plain(value, option, where)
+            if origin in (dict, Mapping):
+                return {k: _value(v, args[1], f"{where}.{k}") for k, v in value.items()}
+        if value == [] and args[1:] == (...,):
+            return ()
+        if isinstance(value, list) and origin in (tuple, list, Sequence) and any(isinstance(v, Mapping) for v in value):
+            return tuple(_value(v, args[0], f"{where}[{i}]") for i, v in enumerate(value))
+    if dataclasses.is_dataclass(hint):
+        keys = ", ".join(f.name for f in dataclasses.fields(hint) if f.init)
+        raise UserError(f"{where} = {value!r} is not accepted: expected a mapping with the keys {keys}")
     from pydantic import ConfigDict, TypeAdapter, ValidationError  # late: costs 0.1 s, needed only at the border
+    from pydantic_core import SchemaError
 
     try:
         return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)).validate_python(
@@ -180,3 +195,5 @@ def _value(value: Any, hint: Any, where: str) -> Any:
     except ValidationError as error:
         reason = error.errors()[0]["msg"]
         raise UserError(f"{where} = {value!r} is not accepted: {reason}") from error
+    except SchemaError as error:  # the hint holds a protocol: only registered components will do
+        raise UserError(f"{where} = {value!r} is not accepted: expected a mapping with a 'type'") from error

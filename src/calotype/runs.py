@@ -11,7 +11,8 @@ from calotype.autoencoder.latent import LatentAutoencoderConfig
 from calotype.conditioning.conditioner import ConditionerConfig
 from calotype.diffusion.objective import Objective
 from calotype.diffusion.parameterization import Parameterization, Velocity
-from calotype.diffusion.schedule import Cosine, Schedule
+from calotype.diffusion.schedule import Schedule
+from calotype.diffusion.weighting import UniformVelocity
 from calotype.generation.generate import Plan
 from calotype.nn.discriminator import PatchDiscriminatorConfig
 from calotype.nn.unet import UNetConfig
@@ -71,9 +72,9 @@ class DiffusionRun:
     conditioners: dict[str, ConditionerConfig] = field(default_factory=dict)
     drop: float = 0.1
     network: UNetConfig = field(default_factory=UNetConfig)
-    schedule: Schedule = field(default_factory=lambda: Schedule(Cosine()))
+    schedule: Schedule = field(default_factory=Schedule)
     parameterization: Parameterization = field(default_factory=Velocity)
-    objective: Objective = field(default_factory=Objective)
+    objective: Objective = field(default_factory=lambda: Objective(UniformVelocity()))
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     preview: Plan = field(default_factory=Plan)

@@ -46,6 +46,11 @@ def test_a_condition_that_equals_null_is_not_changed(guidance):
     assert torch.allclose(guidance(DENOISER, same, same)(x, t), DENOISER(x, t, same), atol=1e-6)
 
 
+def test_works_where_the_sample_is_while_time_stays_on_the_cpu(guidance):
+    cond, null = (Condition(vector=torch.empty(3, 1, device="meta")) for _ in range(2))
+    assert guidance(DENOISER, cond, null)(x.to("meta"), torch.full((3,), 0.5)).device.type == "meta"
+
+
 def test_samples_do_not_see_each_other(guidance):
     t = torch.tensor([0.3, 0.6, 0.9])
     cond, null = condition(0.5, 1, 2), condition(0, 0, 0)

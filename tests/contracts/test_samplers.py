@@ -18,7 +18,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from calotype.diffusion import Cosine, GaussianMixture, Sampler, ScaledLinear, Schedule, UniformGrid, grids, samplers
+from calotype.condition import Condition
+from calotype.diffusion import (
+    Cosine,
+    Denoiser,
+    GaussianMixture,
+    Sampler,
+    ScaledLinear,
+    Schedule,
+    UniformGrid,
+    Velocity,
+    grids,
+    samplers,
+)
 from calotype.registry import from_plain, to_plain
 from calotype.rng import SampleNoise
 from calotype.types import Denoise
@@ -45,7 +57,7 @@ MIXTURE_2D = GaussianMixture(
 
 @pytest.fixture(scope="module")
 def example(tmp_path_factory):
-    """The page's sampler, loaded from a file of its own as a reader would write it; registered while this module runs."""
+    """The page's sampler, loaded from a file of its own as a reader would write it; registered during this module."""
     file = tmp_path_factory.mktemp("howto") / "midpoint.py"
     file.write_text(CODE[0], encoding="utf-8")
     spec = importlib.util.spec_from_file_location("howto_midpoint", file)
@@ -255,6 +267,15 @@ def test_is_finite_at_both_ends_in_every_dtype(sampler, schedule, grid, dtype):
         for step in sampler(denoise, x, grids[grid]()(schedule, steps), schedule, SampleNoise([1, 2])):
             assert step.x.isfinite().all() and step.x_0.isfinite().all()
             assert step.x.dtype == step.x_0.dtype == torch.promote_types(dtype, torch.float32)
+
+
+def test_takes_a_sample_on_another_device_than_the_times(sampler):
+    """The meta device computes no numbers but refuses, like any accelerator, to meet a vector on the CPU."""
+    denoiser = Denoiser(lambda x, time, cond: x + time.view(-1, 1, 1, 1), STABLE_DIFFUSION, Velocity())
+    x = torch.empty(2, 1, 4, 4, device="meta")
+    times = UniformGrid()(STABLE_DIFFUSION, 4)
+    for step in sampler(denoiser.bind(Condition()), x, times, STABLE_DIFFUSION, torch.randn_like):
+        assert step.x.device.type == "meta" and step.x.dtype == torch.float32
 
 
 # --------------------------------------------------------------------------------------------------------- the seeds

@@ -11,7 +11,13 @@ from calotype.diffusion import Cosine, Denoiser, Linear, ScaledLinear, Schedule,
 from calotype.registry import from_plain, to_plain
 
 F64 = torch.float64
-CURVES = [*(curves[name]() for name in curves), Cosine(None, None), Cosine(-20.0, None), Linear(steps=10), ScaledLinear(0.0015, 0.0195)]
+CURVES = [
+    *(curves[name]() for name in curves),
+    Cosine(None, None),
+    Cosine(-20.0, None),
+    Linear(steps=10),
+    ScaledLinear(0.0015, 0.0195),
+]
 PATHS = [paths[name]() for name in paths]
 SCHEDULES = [Schedule(curve, path) for curve in CURVES for path in PATHS]
 

@@ -61,7 +61,7 @@ class Denoise(Task):
         n = len(z)
         own = {name: draws.uniform(f"drop.{name}") for name in self.conditioner.members}
         cond = self.conditioner.dropped(batch, self.conditioner.keep(draws.uniform("drop"), own), n)
-        t = self.objective.time_sampler(draws.uniform("time")).to(z)
+        t = self.objective.time_sampler(draws.uniform("time")).to(z.device)
         per_sample, metrics = self.objective(self.denoiser, z, cond, t, draws.normal("noise", z))
         yield Loss("denoise", per_sample.mean(), metrics)
 

@@ -33,7 +33,7 @@ class EMA:
         self.updates = 0
         live = {name: p for name, p in module.named_parameters() if p.requires_grad}
         self._names = list(live)
-        self._live = list(live.values())
+        self._live: list[Tensor] = list(live.values())
         self._average = [p.detach().clone() for p in self._live]
 
     @torch.no_grad()

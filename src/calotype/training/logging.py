@@ -13,6 +13,7 @@ import math
 import os
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -78,7 +79,7 @@ class Log:
             keep = 0
             with file.open("rb") as lines:
                 for line in lines:
-                    if not line.endswith(b"\n") or json.loads(line)["step"] > step:
+                    if _step_of(line) > step:
                         break
                     keep += len(line)
             os.truncate(file, keep)
@@ -86,8 +87,7 @@ class Log:
             from torch.utils.tensorboard import SummaryWriter  # late: imports a lot
 
             self.close()
-            writer: SummaryWriter = SummaryWriter(str(self._run.tensorboard), purge_step=step + 1)  # type: ignore[no-untyped-call]
-            self._writer = writer
+            self._writer = SummaryWriter(str(self._run.tensorboard), purge_step=step + 1)
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """One line; a full disk loses the line, not the run."""
@@ -95,20 +95,20 @@ class Log:
         self._append(self._run.metrics, line)
         if self._writer is not None:
             for name, value in values.items():
-                self._writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+                self._writer.add_scalar(name, value, step)
 
     def pictures(self, step: int, pictures: Mapping[str, Tensor]) -> None:
         """Previews, name -> (N, 3, H, W) in [-1, 1], for TensorBoard only."""
         if self._writer is not None:
             for name, images in pictures.items():
-                self._writer.add_images(name, images.float().cpu().clamp(-1, 1) / 2 + 0.5, step)  # type: ignore[no-untyped-call]
+                self._writer.add_images(name, images.float().cpu().clamp(-1, 1) / 2 + 0.5, step)
 
     def event(self, step: int, what: str, detail: str = "") -> None:
         """Something happened; never cut back."""
         now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         self._append(self._run.events, {"time": now, "step": step, "event": what, "detail": detail})
 
-    def _append(self, file: Any, line: Mapping[str, Any]) -> None:
+    def _append(self, file: Path, line: Mapping[str, Any]) -> None:
         size = file.stat().st_size if file.exists() else 0
         try:
             append_line(file, json.dumps(line, allow_nan=False))
@@ -119,5 +119,13 @@ class Log:
     def close(self) -> None:
         """Flush and close."""
         if self._writer is not None:
-            self._writer.close()  # type: ignore[no-untyped-call]
+            self._writer.close()
             self._writer = None
+
+
+def _step_of(line: bytes) -> float:
+    """The step of a line; infinity if it is unfinished or damaged."""
+    try:
+        return float(json.loads(line)["step"]) if line.endswith(b"\n") else math.inf
+    except (ValueError, KeyError, TypeError):
+        return math.inf

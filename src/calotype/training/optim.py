@@ -20,9 +20,11 @@ from calotype.registry import Registry
 
 
 class Decay(Protocol):
-    """Fraction of the run in [0, 1] -> factor of the learning rate in [0, 1]."""
+    """The learning rate over the run. Members are frozen dataclasses."""
 
-    def __call__(self, fraction: float) -> float: ...
+    def __call__(self, fraction: float) -> float:
+        """Fraction of the run in [0, 1] -> factor of the learning rate in [0, 1]."""
+        ...
 
 
 decays: Registry[Decay] = Registry("decay")
@@ -34,6 +36,7 @@ class Constant:
     """1 throughout."""
 
     def __call__(self, fraction: float) -> float:
+        """The factor at this fraction of the run."""
         return 1.0
 
 
@@ -53,6 +56,7 @@ class Cosine:
             raise ValueError(f"floor must lie in [0, 1], got {self.floor}")
 
     def __call__(self, fraction: float) -> float:
+        """The factor at this fraction of the run."""
         return self.floor + (1.0 - self.floor) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, max(0.0, fraction))))
 
 
@@ -74,6 +78,7 @@ class Linear:
             raise ValueError(f"start must lie in [0, 1) and floor in [0, 1], got {self.start} and {self.floor}")
 
     def __call__(self, fraction: float) -> float:
+        """The factor at this fraction of the run."""
         return 1.0 - (1.0 - self.floor) * min(1.0, max(0.0, (fraction - self.start) / (1.0 - self.start)))
 
 
@@ -103,7 +108,7 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         if not 0.0 < self.lr < math.inf:
             raise ValueError(f"lr must be positive and finite, got {self.lr}")
-        if len(self.betas) != 2 or not all(0.0 <= b < 1.0 for b in self.betas):
+        if not all(0.0 <= b < 1.0 for b in self.betas):
             raise ValueError(f"betas must be two numbers in [0, 1), got {self.betas}")
         if not (0.0 < self.eps < math.inf and 0.0 <= self.weight_decay < math.inf):
             raise ValueError(f"eps must be positive and weight_decay >= 0, got {self.eps} and {self.weight_decay}")

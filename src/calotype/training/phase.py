@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -42,10 +43,11 @@ class Phase:
         """
         for p in self.parameters:
             p.grad = None
-        loss.backward(inputs=self.parameters)
+        torch.autograd.backward(loss, inputs=self.parameters)
         norms = torch._foreach_norm(self._gradients())
         # One scalar answers both questions, so that a GPU is asked once per phase.
-        return torch.linalg.vector_norm(torch.stack(norms)) + 0.0 * loss.detach()
+        norm: Tensor = torch.linalg.vector_norm(torch.stack(norms)) + 0.0 * loss.detach()
+        return norm
 
     @torch.no_grad()
     def step(self, norm: float, rate: float) -> None:
@@ -119,3 +121,58 @@ def _like(p: Tensor, value: Tensor) -> Tensor:
     if value.shape != p.shape:
         return value.to(p.device, copy=True)
     return torch.empty_like(p, dtype=value.dtype, requires_grad=False).copy_(value)
+
+
+class Phases(dict[str, Phase]):
+    """All phases of a task, by name."""
+
+    def __init__(self, phases: Iterable[Phase]) -> None:
+        super().__init__((phase.name, phase) for phase in phases)
+
+    def train(self) -> None:
+        """Every module in training mode."""
+        for phase in self.values():
+            phase.module.train()
+
+    def remember_buffers(self) -> None:
+        """Of every phase."""
+        for phase in self.values():
+            phase.remember_buffers()
+
+    def restore_buffers(self) -> None:
+        """Of every phase."""
+        for phase in self.values():
+            phase.restore_buffers()
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within the block modules hold averaged weights, in evaluation mode; afterwards all is as before."""
+        modules = [m for phase in self.values() for m in phase.module.modules()]
+        modes = [m.training for m in modules]
+        with ExitStack() as stack:
+            for phase in self.values():
+                phase.module.eval()
+                if phase.ema is not None:
+                    stack.enter_context(phase.ema.applied())
+            try:
+                yield
+            finally:
+                for module, mode in zip(modules, modes, strict=True):
+                    module.training = mode
+
+    def files(self) -> dict[str, dict[str, Tensor]]:
+        """The tensors to store, of all phases."""
+        out: dict[str, dict[str, Tensor]] = {}
+        for phase in self.values():
+            for file, tensors in phase.files().items():
+                out.setdefault(file, {}).update(tensors)
+        return out
+
+    def state(self) -> dict[str, dict[str, Any]]:
+        """The numbers to store, by phase."""
+        return {name: phase.state() for name, phase in self.items()}
+
+    def restore(self, files: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], where: str) -> None:
+        """Take everything from a checkpoint; raises `UserError` if it does not fit."""
+        for name, phase in self.items():
+            phase.restore(files, state[name], where)

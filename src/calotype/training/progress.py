@@ -162,11 +162,13 @@ class Bar:
         """Move the bar, a few times a second at most."""
         now = time.monotonic()
         self._rate.mark(now, step, images)
-        if self._progress is None or self._task is None or now < self._next:
+        if self._progress is None or self._task is None:
+            return
+        total = self._progress.tasks[0].total or 0
+        if now < self._next and step < total:
             return
         self._next = now + 0.2
         steps, per_second = self._rate.read()
-        total = self._progress.tasks[0].total or 0
         speed = f"{per_second:.1f} images/s, {clock((total - step) / steps)} left" if steps else ""
         self._progress.update(self._task, completed=step, speed=speed)
 

@@ -28,11 +28,11 @@ def seed_all(seed: int) -> None:
 def random_state() -> dict[str, Any]:
     """The state of every global generator."""
     version, words, gauss = random.getstate()
-    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    numpy = np.random.get_state(legacy=False)
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     return {
         "python": [version, list(words), gauss],
-        "numpy": [kind, keys.tolist(), int(position), int(has_gauss), float(cached)],
+        "numpy": numpy | {"state": {k: _plain(v) for k, v in numpy["state"].items()}},
         "torch": _to_hex(torch.get_rng_state()),
         "cuda": [_to_hex(s) for s in cuda],
     }
@@ -42,8 +42,10 @@ def set_random_state(state: dict[str, Any]) -> None:
     """Put every global generator back; devices that are not there now are left out."""
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
-    kind, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((kind, np.array(keys, dtype=np.uint32), position, has_gauss, cached))
+    numpy = state["numpy"]
+    np.random.set_state(
+        numpy | {"state": {"key": np.array(numpy["state"]["key"], np.uint32), "pos": numpy["state"]["pos"]}}
+    )
     torch.set_rng_state(_from_hex(state["torch"]))
     for device in range(min(len(state["cuda"]), torch.cuda.device_count())):
         torch.cuda.set_rng_state(_from_hex(state["cuda"][device]), device)
@@ -57,6 +59,10 @@ def undisturbed() -> Iterator[None]:
         yield
     finally:
         set_random_state(state)
+
+
+def _plain(value: np.ndarray[Any, Any] | int) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray) else int(value)
 
 
 def _to_hex(state: Tensor) -> str:

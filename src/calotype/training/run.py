@@ -1,12 +1,12 @@
 """The folder of a training run, used by one process at a time.
 
-    RUN/config.json            what was asked for; a resumed run must ask for the same
-    RUN/run.lock               held by the process that trains
-    RUN/metrics.jsonl          one line per logged step
-    RUN/events.jsonl           what happened: resumed, saved, skipped, rolled back, ...
-    RUN/checkpoints/           see `checkpoint`
-    RUN/previews/  RUN/bad-batches/  RUN/tensorboard/
-    RUN/model/  RUN/report.html       written when training is finished
+RUN/config.json            what was asked for; a resumed run must ask for the same
+RUN/run.lock               held by the process that trains
+RUN/metrics.jsonl          one line per logged step
+RUN/events.jsonl           what happened: resumed, saved, skipped, rolled back, ...
+RUN/checkpoints/           see `checkpoint`
+RUN/previews/  RUN/bad-batches/  RUN/tensorboard/
+RUN/model/  RUN/report.html       written when training is finished
 """
 
 from __future__ import annotations
@@ -136,7 +136,9 @@ def differences(old: Any, new: Any, where: str = "") -> list[str]:
         return [
             line
             for key in keys
-            for line in differences(old.get(key, "nothing"), new.get(key, "nothing"), f"{where}.{key}" if where else key)
+            for line in differences(
+                old.get(key, "nothing"), new.get(key, "nothing"), f"{where}.{key}" if where else key
+            )
         ]
     # Tuples become lists in JSON; that is no difference.
     same = list(old) == list(new) if isinstance(old, list | tuple) and isinstance(new, list | tuple) else old == new

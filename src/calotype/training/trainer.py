@@ -10,137 +10,34 @@ checkpoint and draws other noise from there; if it fails again before the next c
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from calotype.errors import DiskFull, Diverged
-from calotype.files import write_tensors
 from calotype.rng import Draws, fold
 from calotype.runtime import autocast, best_device
-from calotype.tasks.base import Progress, Task
+from calotype.tasks.base import Loss, Progress, Task
+from calotype.training.bad_batches import keep_bad_batch
 from calotype.training.checkpoint import Checkpoint, Checkpoints, NotFinite
+from calotype.training.config import TrainerConfig
 from calotype.training.logging import Log, Means
 from calotype.training.optim import OptimizerConfig
-from calotype.training.phase import Phase
+from calotype.training.phase import Phase, Phases
+from calotype.training.position import Position, TrainResult
 from calotype.training.progress import Display, display
 from calotype.training.random_state import random_state, seed_all, set_random_state, undisturbed
 from calotype.training.run import RunDirectory
 from calotype.training.signals import Stop, listening
 from calotype.training.throughput import Meter, count_flops
 from calotype.types import Batch, Metrics
-
-MAX_BAD_BATCHES = 10
-"""How many bad batches a run keeps for inspection."""
-
-
-@dataclass(frozen=True)
-class TrainerConfig:
-    """How long to train, and how often something is written.
-
-    Args:
-        steps: optimizer steps of the whole run; decay and `Progress` refer to it.
-        batch_size: images per step.
-        seed: of weights, order and noise.
-        precision: "fp32", "bf16" (autocast) or "auto", whichever is faster here.
-        ema_decay: decay of the averaged weights.
-        log_every, save_every, preview_every: steps between lines, checkpoints and pictures; 0 previews = none.
-        keep_last: checkpoints to keep, at least 2.
-        max_bad_steps: non-finite steps in a row before going back to a checkpoint.
-        max_seconds: a brake, not a schedule: the run stops, saved, when it has taken this long, resumed parts
-            included. Decay and `Progress` still refer to `steps`, because what depends on a clock cannot be repeated.
-        tensorboard: write TensorBoard's files if the package is installed.
-        measure: count FLOPs and measure the machine's speed, about a second per start.
-    """
-
-    steps: int = 10_000
-    batch_size: int = 32
-    seed: int = 0
-    precision: str = "auto"
-    ema_decay: float = 0.9999
-    log_every: int = 50
-    save_every: int = 1000
-    preview_every: int = 1000
-    keep_last: int = 2
-    max_bad_steps: int = 5
-    max_seconds: float | None = None
-    tensorboard: bool = True
-    measure: bool = True
-
-    def __post_init__(self) -> None:
-        limits = {"steps": 0, "batch_size": 1, "seed": 0, "log_every": 1, "save_every": 1, "preview_every": 0}
-        for name, low in (limits | {"keep_last": 2, "max_bad_steps": 1}).items():
-            if not low <= getattr(self, name) < 2**63:
-                raise ValueError(f"{name} must be a whole number from {low}, got {getattr(self, name)}")
-        if self.precision not in ("auto", "fp32", "bf16"):
-            raise ValueError(f"precision must be 'auto', 'fp32' or 'bf16', got {self.precision!r}")
-        if not 0.0 <= self.ema_decay < 1.0:
-            raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
-        if self.max_seconds is not None and not 0.0 <= self.max_seconds < math.inf:
-            raise ValueError(f"max_seconds must be >= 0, got {self.max_seconds}")
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What a call of `Trainer.fit` did.
-
-    Args:
-        steps: optimizer steps done in the whole run.
-        finished: whether these are all; False if `max_seconds` ran out.
-        resumed_from: the step at which this call began.
-        seconds: wall time of the whole run.
-        images_per_second: over the steps of this call, saving and previews not counted.
-        flops_per_step, flops_per_second: matrix products, convolutions, attention; 0 if not measured.
-        matmul_rate: FLOP/s of a large matrix product on this machine; 0 if not measured.
-        share: flops_per_second / matmul_rate.
-        metrics: the last logged line.
-        skipped: steps without an update because something was not finite.
-        rollbacks: how often training went back to a checkpoint.
-    """
-
-    steps: int
-    finished: bool
-    resumed_from: int
-    seconds: float
-    images_per_second: float
-    flops_per_step: float
-    flops_per_second: float
-    matmul_rate: float
-    share: float
-    metrics: Mapping[str, float]
-    skipped: int
-    rollbacks: int
-
-
-@dataclass
-class Position:
-    """Where a run is; stored in every checkpoint.
-
-    Args:
-        step: optimizer steps done.
-        seconds: wall time until then.
-        bad: non-finite steps in a row.
-        skipped: non-finite steps in all.
-        rollbacks: returns to a checkpoint in all; each draws its own noise.
-        failed_at: the step of the last return, until a checkpoint beyond it is saved.
-        last: the last logged metrics.
-    """
-
-    step: int = 0
-    seconds: float = 0.0
-    bad: int = 0
-    skipped: int = 0
-    rollbacks: int = 0
-    failed_at: int | None = None
-    last: dict[str, float] = field(default_factory=dict)
 
 
 class Trainer:
@@ -180,10 +77,10 @@ class Trainer:
         self.config, self.run = config, run
         self.device = best_device() if device is None else device
         self.task = task.to(self.device)
-        self._phases = {
-            name: Phase(name, task.trainable(name), optimizers[name], config.ema_decay if name in task.ema else None)
+        self._phases = Phases(
+            Phase(name, task.trainable(name), optimizers[name], config.ema_decay if name in task.ema else None)
             for name in task.phases
-        }
+        )
         self._source = batches
         self._batches: Iterator[Batch] | None = None
         self._save_preview, self._preview_batch = save_preview, preview_batch
@@ -244,18 +141,8 @@ class Trainer:
     @contextmanager
     def averaged(self) -> Iterator[Task]:
         """Within the block the task holds averaged weights, in evaluation mode; afterwards all is as before."""
-        modules = [m for phase in self._phases.values() for m in phase.module.modules()]
-        modes = [m.training for m in modules]
-        with ExitStack() as stack:
-            for phase in self._phases.values():
-                phase.module.eval()
-                if phase.ema is not None:
-                    stack.enter_context(phase.ema.applied())
-            try:
-                yield self.task
-            finally:
-                for module, mode in zip(modules, modes, strict=True):
-                    module.training = mode
+        with self._phases.averaged():
+            yield self.task
 
     # --- the loop ---
 
@@ -278,7 +165,7 @@ class Trainer:
             else:
                 position.bad = 0
                 self._means.add(metrics)
-                meter.add(frozenset(metrics), len(batch["index"]), spent, lambda b=batch: self._flops(b))
+                meter.add(frozenset(metrics), len(batch["index"]), spent, partial(self._flops, batch))
                 if self._on_step is not None:
                     self._on_step(position.step, metrics)
             if position.bad >= config.max_bad_steps:
@@ -291,7 +178,7 @@ class Trainer:
             if config.preview_every and (ends or position.step % config.preview_every == 0):
                 self._preview()
             # Not amid bad steps: the checkpoint to go back to should lie before them.
-            due = due or position.step % config.save_every == 0
+            due = due or ends or position.step % config.save_every == 0
             if due and position.bad == 0:
                 position.seconds = time.monotonic() - zero
                 self._save()
@@ -300,15 +187,9 @@ class Trainer:
 
     def _advance(self, batch: Batch, step: int) -> dict[str, float | Tensor] | None:
         """One step of every phase: its metrics, or None if it was skipped."""
-        for phase in self._phases.values():
-            phase.remember_buffers()
+        self._phases.remember_buffers()
         metrics: dict[str, float | Tensor] = {}
-        losses = self.task.losses(batch, Progress(step, self.config.steps), self._draws(batch, step))
-        while True:
-            with autocast(self.config.precision, self.device):
-                loss = next(losses, None)
-            if loss is None:
-                return metrics
+        for loss in self._losses(batch, step):
             phase = self._phases[loss.phase]
             norm = phase.backward(loss.value).item()
             if not math.isfinite(norm):
@@ -318,27 +199,23 @@ class Trainer:
             phase.step(norm, rate)
             own = {"loss": loss.value.detach(), "grad_norm": norm, "lr": rate, **loss.metrics}
             metrics |= {f"{loss.phase}/{name}": value for name, value in own.items()}
+        return metrics
+
+    def _losses(self, batch: Batch, step: int) -> Iterator[Loss]:
+        """The task's losses; what computes them runs in the chosen precision, what happens between them does not."""
+        losses = self.task.losses(batch, Progress(step, self.config.steps), self._draws(batch, step))
+        while True:
+            with autocast(self.config.precision, self.device):
+                loss = next(losses, None)
+            if loss is None:
+                return
+            yield loss
 
     def _skip(self, batch: Batch, step: int, phase: str) -> None:
-        for p in self._phases.values():
-            p.restore_buffers()
-        kept = self._keep_bad_batch(batch, step)
+        self._phases.restore_buffers()
+        kept = keep_bad_batch(self.run.bad_batches, batch, step)
         self._log.event(step, "skipped", f"loss or gradient of {phase} is not finite{kept}")
         self._say(f"step {step}: loss or gradient of {phase} is not finite, no update{kept}")
-
-    def _keep_bad_batch(self, batch: Batch, step: int) -> str:
-        folder = self.run.bad_batches
-        if folder.exists() and len(list(folder.iterdir())) >= MAX_BAD_BATCHES:
-            return ""
-        folder.mkdir(exist_ok=True)
-        tensors = {k: v for k, v in batch.items() if isinstance(v, Tensor)}
-        texts = {k: json.dumps(v, default=str) for k, v in batch.items() if not isinstance(v, Tensor)}
-        file = folder / f"step-{step}.safetensors"
-        try:
-            write_tensors(file, tensors, texts)
-        except DiskFull:
-            return ""
-        return f"; the batch is kept in {file}"
 
     def _draws(self, batch: Batch, step: int) -> Draws:
         seed, returns = self.config.seed, self._position.rollbacks
@@ -359,21 +236,13 @@ class Trainer:
         """FLOPs of one more step on this batch, which leaves no trace."""
 
         def work() -> None:
-            step = self._position.step - 1
-            losses = self.task.losses(batch, Progress(step, self.config.steps), self._draws(batch, step))
-            while True:
-                with autocast(self.config.precision, self.device):
-                    loss = next(losses, None)
-                if loss is None:
-                    return
+            for loss in self._losses(batch, self._position.step - 1):
                 self._phases[loss.phase].backward(loss.value)
 
-        for phase in self._phases.values():
-            phase.remember_buffers()
+        self._phases.remember_buffers()
         with undisturbed():
             flops = count_flops(work)
-        for phase in self._phases.values():
-            phase.restore_buffers()
+        self._phases.restore_buffers()
         return flops
 
     # --- logging and previews ---
@@ -415,8 +284,7 @@ class Trainer:
     # --- checkpoints ---
 
     def _begin(self) -> None:
-        for phase in self._phases.values():
-            phase.module.train()
+        self._phases.train()
         checkpoint = self._checkpoints.latest()
         if checkpoint is None:
             seed_all(self.config.seed)
@@ -439,26 +307,24 @@ class Trainer:
         position = self._position
         if self._saved == position.step:
             return
-        files: dict[str, dict[str, Tensor]] = {}
-        for phase in self._phases.values():
-            for file, tensors in phase.files().items():
-                files.setdefault(file, {}).update(tensors)
         cleared = position.failed_at is not None and position.step > position.failed_at
         state = {
             "position": asdict(position) | ({"failed_at": None} if cleared else {}),
-            "phases": {name: phase.state() for name, phase in self._phases.items()},
+            "phases": self._phases.state(),
             "means": self._means.state(),
             "random": random_state(),
             "machine": self._machine(),
         }
         try:
-            self._checkpoints.save(position.step, files, state)
+            self._checkpoints.save(position.step, self._phases.files(), state)
         except DiskFull as error:
             if last:
                 raise
             self._warn(f"step {position.step} was not saved, training goes on: {error}")
         except NotFinite as error:
             self._warn(str(error))
+            if last:
+                raise Diverged(f"{error}; the newest whole checkpoint is still there") from error
             self._roll_back()
         else:
             self._saved = position.step
@@ -467,8 +333,7 @@ class Trainer:
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         state = checkpoint.state
-        for name, phase in self._phases.items():
-            phase.restore(checkpoint.files, state["phases"][name], str(checkpoint.path))
+        self._phases.restore(checkpoint.files, state["phases"], str(checkpoint.path))
         self._position = Position(**state["position"])
         self._means.restore(state["means"])
         set_random_state(state["random"])
@@ -497,3 +362,6 @@ class Trainer:
         self._saved = None
         self._log.event(checkpoint.step, "rolled back", f"from step {failed}")
         self._warn(f"going back from step {failed} to the checkpoint of step {checkpoint.step}")
+
+
+__all__ = ["TrainResult", "Trainer", "TrainerConfig"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from calotype.diffusion import Clock, Cosine, Denoiser, Linear, ScaledLinear, Schedule, X0
+from calotype.diffusion import X0, Clock, Cosine, Denoiser, Linear, ScaledLinear, Schedule
 
 
 def test_a_continuous_schedule_shows_a_thousand_t():
@@ -15,7 +15,9 @@ def test_a_continuous_schedule_shows_a_thousand_t():
 def test_a_table_shows_its_index():
     index = torch.arange(1000, dtype=torch.float64)
     assert torch.allclose(Schedule(ScaledLinear()).clock((index + 1) / 1000), index, atol=1e-9)
-    assert torch.allclose(Schedule(Linear(steps=40)).clock(torch.tensor([0.025, 0.5, 1.0])), torch.tensor([0.0, 19, 39]))
+    assert torch.allclose(
+        Schedule(Linear(steps=40)).clock(torch.tensor([0.025, 0.5, 1.0])), torch.tensor([0.0, 19, 39])
+    )
 
 
 def test_below_the_first_entry_the_network_is_told_the_first_entry():

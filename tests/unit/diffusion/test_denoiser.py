@@ -93,7 +93,7 @@ def test_owns_the_networks_weights_and_nothing_else():
 
 
 def test_epsilon_is_refused_where_no_signal_is_left():
-    with pytest.raises(UserError, match="Epsilon prediction is undefined at t = 1.*logsnr_min"):
+    with pytest.raises(UserError, match=r"Epsilon prediction is undefined at t = 1.*logsnr_min"):
         Denoiser(Network(), Schedule(Cosine(None, None)), Epsilon())
 
 

@@ -14,10 +14,9 @@ from calotype.diffusion import (
     Cosine,
     Denoiser,
     Epsilon,
-    GaussianMixture,
     Schedule,
-    UniformGrid,
     Unguided,
+    UniformGrid,
     Velocity,
 )
 from calotype.errors import UserError

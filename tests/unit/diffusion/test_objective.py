@@ -34,7 +34,7 @@ def test_the_simple_loss_is_the_mean_squared_error_of_eps():
 
 @pytest.mark.parametrize("t", [0.2, 0.5, 0.8])
 def test_the_loss_of_the_exact_denoiser_is_the_posterior_variance(t):
-    """E|x_0 - E[x_0 | x_t]|^2 = s^2 sigma^2 / (alpha^2 s^2 + sigma^2) for N(0, s^2); in eps it is (alpha / sigma)^2 that."""
+    """E|x_0 - E[x_0 | x_t]|^2 = s^2 sigma^2 / (alpha^2 s^2 + sigma^2) for N(0, s^2), times SNR for the error of eps."""
     s, n = 0.6, 40_000
     g = torch.Generator().manual_seed(1)
     time = torch.full((n,), t, dtype=F64)

@@ -23,9 +23,7 @@ def test_a_gaussian_is_shrunk_to_its_mean():
 def test_a_mixture_is_the_integral_of_bayes_rule():
     x_0 = torch.linspace(-6, 6, 20_001, dtype=F64)
     density = (
-        MIXTURE.weights
-        * (-((x_0[:, None] - MIXTURE.means[:, 0]) ** 2) / (2 * MIXTURE.stds**2)).exp()
-        / MIXTURE.stds
+        MIXTURE.weights * (-((x_0[:, None] - MIXTURE.means[:, 0]) ** 2) / (2 * MIXTURE.stds**2)).exp() / MIXTURE.stds
     ).sum(1)
     for t in (0.1, 0.5, 0.9):
         time = torch.tensor([t], dtype=F64)

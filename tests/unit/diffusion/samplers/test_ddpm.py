@@ -22,7 +22,7 @@ def one_step(sampler: DDPM, schedule: Schedule, t: float, s: float, x_0: float, 
 
 @pytest.mark.parametrize("interval", [(0.9, 0.2), (0.5, 0.499), (0.03, 0.02)])
 def test_is_bayes_rule(interval):
-    """q(x_s | x_t, x_0) by multiplying Gaussians: precision 1 / sigma_s^2 + r^2 / b, which is the other way to write it."""
+    """q(x_s | x_t, x_0) by multiplying two Gaussians in x_s: precisions 1 / sigma_s^2 and r^2 / b add."""
     schedule = Schedule(Cosine())
     (a_t, s_t), (a_s, s_s) = (schedule.at(torch.tensor(t, dtype=F64)) for t in interval)
     r = a_t / a_s

@@ -1,0 +1,64 @@
+"""The verbs, put together. Imports Typer and nothing heavier: every verb imports its job when it runs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from calotype import __version__
+from calotype.cli import components, data, demo, recipes, reconstruct, sample, train
+
+
+class _Verbs(TyperGroup):
+    """The verbs in the order in which a newcomer wants them. Ctrl-C ends with 130, as shells expect, not Typer's 1."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names, in the order of the help page."""
+        return ["demo", "data", "train", "sample", "reconstruct", "recipes", "components"]
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("stopped", err=True)
+            raise SystemExit(130) from None
+
+
+app = typer.Typer(
+    cls=_Verbs,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    epilog="Start with: calotype demo",
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"calotype {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def calotype(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of mistakes; may stand anywhere.")] = False,
+) -> None:
+    """Calotype: latent diffusion, the whole chain.
+
+    Train an autoencoder and a diffusion model on your own pictures, then develop new ones out of noise.
+    """
+
+
+app.command()(demo.demo)
+app.add_typer(train.app, name="train")
+app.command()(sample.sample)
+app.command()(reconstruct.reconstruct)
+app.add_typer(data.app, name="data")
+app.command()(recipes.recipes)
+app.command()(components.components)

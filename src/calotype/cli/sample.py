@@ -1,0 +1,50 @@
+"""calotype sample"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from calotype.cli.checks import finite
+from calotype.cli.say import next_command
+
+
+def sample(
+    run: Annotated[Path, typer.Argument(help="A run's folder of the second stage, or the demo's.")],
+    captions: Annotated[
+        list[str] | None, typer.Option("--caption", help="What to show, in words; may be given several times.")
+    ] = None,
+    classes: Annotated[
+        list[str] | None, typer.Option("--class", help="What to show, by class name; may be given several times.")
+    ] = None,
+    n: Annotated[int, typer.Option("-n", min=1, help="Number of pictures; wishes are repeated in turn.")] = 16,
+    scale: Annotated[
+        float, typer.Option(callback=finite, help="Guidance: how loudly wishes are spoken; 1 turns it off.")
+    ] = 3.0,
+    steps: Annotated[int, typer.Option(min=1, help="Network calls per picture.")] = 20,
+    sampler: Annotated[str, typer.Option(help="`calotype components sampler` lists them.")] = "dpmpp2m",
+    grid: Annotated[str, typer.Option(help="Where the steps lie; `calotype components grid`.")] = "karras",
+    seed: Annotated[int, typer.Option(help="Same seed, same pictures.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="A PNG file; by default in the run's folder.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures at a time: speed and memory, not content.")] = 16,
+) -> None:
+    """Develop pictures out of noise."""
+    from calotype.jobs.sample import sample as job
+
+    job(
+        run,
+        captions=captions or [],
+        classes=classes or [],
+        n=n,
+        scale=scale,
+        steps=steps,
+        sampler=sampler,
+        grid=grid,
+        seed=seed,
+        out=out,
+        batch=batch,
+    )
+    wishes = [w for c in captions or [] for w in ("--caption", c)] + [w for c in classes or [] for w in ("--class", c)]
+    next_command("sample", run, *wishes, "-n", n, "--seed", seed + 1, comment="other pictures of the same")

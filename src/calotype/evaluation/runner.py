@@ -1,0 +1,274 @@
+"""Measurements as records: numbers with their N, their feature network and the sentence that says how they were taken.
+
+scores = score_generation(samples, real, training=train, heldout=val)
+write_json("scores.json", to_plain(scores))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from calotype.evaluation.features import Extractor, Lite0, Pictures, extract, in_batches
+from calotype.evaluation.frechet import Moments, frechet_distance
+from calotype.evaluation.memorisation import Memorisation, closeness_threshold, nearest, pixel_rmse
+from calotype.evaluation.reconstruction import psnr, ssim
+from calotype.generation.images import to_uint8
+from calotype.losses.perceptual import Perceptual
+from calotype.rng import generator
+from calotype.types import Image
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation (n - 1; zero for one value)."""
+
+    mean: float
+    std: float
+
+    @classmethod
+    def of(cls, values: Tensor) -> Spread:
+        """Of values (n,), n >= 1."""
+        v = values.double()
+        return cls(float(v.mean()), float(v.std()) if len(v) > 1 else 0.0)
+
+
+@dataclass(frozen=True)
+class ReconstructionScores:
+    """How well pictures come back from the latent space; std is over pictures.
+
+    Args:
+        n: number of pictures.
+        side: (height, width) in pixels.
+        psnr: dB.
+        ssim: at most 1.
+        perceptual: perceptual distance (lite0), 0 = equal.
+        frechet: FD-lite0 between originals and reconstructions ("rFD").
+        network, sha256: the feature network and its weights.
+        protocol: how this was measured.
+    """
+
+    n: int
+    side: tuple[int, int]
+    psnr: Spread
+    ssim: Spread
+    perceptual: Spread
+    frechet: float
+    network: str
+    sha256: str
+    protocol: str
+
+
+def score_reconstruction(
+    pairs: Iterable[tuple[Image, Image]], *, extractor: Extractor | None = None, pictures: str = "pictures"
+) -> ReconstructionScores:
+    """Compare originals with reconstructions.
+
+    Args:
+        pairs: batches (original, reconstruction), each (B, 3, H, W) in [-1, 1], all of one size; at least 2 pictures.
+        extractor: the network of the Fréchet distance; `Lite0` if None.
+        pictures: what they are, for the protocol ("130 held-out pictures of ...").
+
+    Raises:
+        ValueError: fewer than two pictures.
+    """
+    extractor = extractor or Lite0()
+    distance = Perceptual()
+    rows: list[Tensor] = []
+    real: list[Tensor] = []
+    fake: list[Tensor] = []
+    side = (0, 0)
+    with torch.no_grad():
+        for x, y in pairs:
+            x, y = _eight_bit(x), _eight_bit(y)
+            side = (x.shape[-2], x.shape[-1])
+            rows.append(torch.stack([psnr(x, y), ssim(x, y), distance(x, y).double()]))
+            real.append(extractor(x))
+            fake.append(extractor(y))
+    n = sum(len(f) for f in real)
+    if n < 2:
+        raise ValueError(f"at least 2 pairs of pictures were expected, got {n}")
+    values = torch.cat(rows, 1)
+    return ReconstructionScores(
+        n,
+        side,
+        *(Spread.of(v) for v in values),
+        frechet_distance(Moments.of(torch.cat(real)), Moments.of(torch.cat(fake))),
+        extractor.name,
+        extractor.sha256,
+        f"{n} {pictures} of {side[1]} x {side[0]} pixels, 8-bit RGB; PSNR and SSIM per picture, then mean and standard "
+        f"deviation over pictures; perceptual distance and Fréchet distance by {extractor.name}.",
+    )
+
+
+@dataclass(frozen=True)
+class GenerationScores:
+    """How close generated pictures are to real ones as a set, and whether they are copies.
+
+    Args:
+        n: pictures on *each* side of every comparison.
+        frechet: FD-lite0 of n generated against n real pictures; mean and std over random choices.
+        floor: FD-lite0 of n real against n other real pictures, over the same choices: what perfection would score.
+        network, sha256: the feature network and its weights.
+        protocol: how this was measured.
+        memorisation: nearest training pictures; None if no training set was given.
+    """
+
+    n: int
+    frechet: Spread
+    floor: Spread
+    network: str
+    sha256: str
+    protocol: str
+    memorisation: Memorisation | None = None
+
+
+def score_generation(
+    samples: Pictures,
+    real: Pictures,
+    *,
+    training: Pictures | None = None,
+    heldout: Pictures | None = None,
+    through: Callable[[Image], Image] | None = None,
+    mirrored: bool = True,
+    extractor: Extractor | None = None,
+    seed: int = 0,
+    splits: int = 8,
+    pictures: str = "real pictures",
+) -> GenerationScores:
+    """Fréchet distance with its real-against-real floor at the same N, and the search for copies.
+
+    A Fréchet distance shrinks as N grows, so a lone number means nothing. The real pictures are split at random into
+    halves A and B of n = min(samples, real // 2); the score is d(n samples, A), the floor d(B, A); both are averaged
+    over `splits` splits.
+
+    Args:
+        samples: generated pictures.
+        real: what they should look like; at least 4.
+        training, heldout: what the model has seen, and real pictures that it has not; both or none.
+        through: what training and held-out pictures pass before they are searched, normally
+            `lambda x: autoencoder.decode(autoencoder.encode(x))`; see `memorisation`.
+        mirrored: also look for copies of mirrored training pictures.
+        extractor: the feature network; `Lite0` if None.
+        seed: of the random splits.
+        pictures: what the real pictures are, for the protocol.
+
+    Raises:
+        ValueError: too few pictures, or only one of training and heldout.
+    """
+    if (training is None) != (heldout is None):
+        raise ValueError("the search for copies needs training and held-out pictures, got only one of them")
+    extractor = extractor or Lite0()
+    n = min(len(samples), len(real) // 2)
+    if n < 2:
+        raise ValueError(f"at least 2 samples and 4 real pictures were expected, got {len(samples)} and {len(real)}")
+    f, g = extract(samples, extractor), extract(real, extractor)
+    scores, floors = [], []
+    for k in range(splits):
+        order = generator(seed, "split", k)
+        shuffled, chosen = g[torch.randperm(len(g), generator=order)], f[torch.randperm(len(f), generator=order)[:n]]
+        a, b = Moments.of(shuffled[:n]), Moments.of(shuffled[n : 2 * n])
+        scores.append(frechet_distance(Moments.of(chosen), a))
+        floors.append(frechet_distance(b, a))
+    copies, told = None, ""
+    if training is not None and heldout is not None:
+        copies = find_copies(
+            samples, training, heldout, through=through, mirrored=mirrored, extractor=extractor, features=f
+        )
+        told = (
+            f" Copies: samples nearer to one of {copies.training} training pictures{' (or its mirror image)' * mirrored}"
+            f" than {copies.expected:.2%} of {copies.heldout} held-out pictures are"
+            f"{', all passed through the autoencoder' if through else ''}."
+        )
+    return GenerationScores(
+        n,
+        Spread.of(torch.tensor(scores, dtype=torch.float64)),
+        Spread.of(torch.tensor(floors, dtype=torch.float64)),
+        extractor.name,
+        extractor.sha256,
+        f"Fréchet distance of {n} generated against {n} {pictures}, mean and standard deviation over {splits} random "
+        f"choices (seed {seed}); floor: {n} against {n} other {pictures}, same choices; 8-bit RGB; features: "
+        f"{extractor.name}. Compare only at equal N, never with FID.{told}",
+        copies,
+    )
+
+
+def find_copies(
+    samples: Pictures,
+    training: Pictures,
+    heldout: Pictures,
+    *,
+    through: Callable[[Image], Image] | None = None,
+    mirrored: bool = True,
+    extractor: Extractor | None = None,
+    features: Tensor | None = None,
+    level: float = 0.01,
+) -> Memorisation:
+    """The nearest training picture of every sample and of every held-out picture; see `memorisation`.
+
+    Args:
+        features: those of the samples (N, D), if they are known already.
+        level: share of held-out pictures that count as close, about.
+        samples, training, heldout, through, mirrored, extractor: as in `score_generation`.
+
+    Raises:
+        ValueError: a set is empty.
+    """
+    extractor = extractor or Lite0()
+    seen: Pictures = _Through(training, through)
+    fresh: Pictures = _Through(heldout, through)
+    reference = extract(seen, extractor)
+    if mirrored:
+        reference = torch.cat([reference, extract(_Through(seen, _mirror), extractor)])
+    distance, row = nearest(extract(samples, extractor) if features is None else features, reference)
+    held_distance, held_row = nearest(extract(fresh, extractor), reference)
+    threshold, expected = closeness_threshold(held_distance, level)
+    return Memorisation(
+        float((distance < threshold).double().mean()),
+        expected,
+        threshold,
+        len(training),
+        len(heldout),
+        tuple(distance.tolist()),
+        tuple((row % len(training)).tolist()),
+        tuple(_rmse(samples, seen, row).tolist()),
+        tuple(held_distance.tolist()),
+        tuple(_rmse(fresh, seen, held_row).tolist()),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Through:
+    """Pictures after a function, computed when they are read."""
+
+    pictures: Pictures
+    function: Callable[[Image], Image] | None
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    @torch.no_grad()
+    def __getitem__(self, rows: Tensor, /) -> Tensor:
+        x = self.pictures[rows]
+        return x if self.function is None else self.function(x).cpu()
+
+
+def _mirror(x: Image) -> Image:
+    return x.flip(-1)
+
+
+def _rmse(pictures: Pictures, reference: Pictures, rows: Tensor) -> Tensor:
+    """Pixel difference of each picture to its reference row; rows past the end mean mirrored ones."""
+    out = []
+    for x, chosen in zip(in_batches(pictures, 64), rows.split(64), strict=True):
+        y = reference[chosen % len(reference)]
+        flip = (chosen >= len(reference)).view(-1, 1, 1, 1)
+        out.append(pixel_rmse(x, torch.where(flip, y.flip(-1), y)))
+    return torch.cat(out)
+
+
+def _eight_bit(x: Image) -> Image:
+    return to_uint8(x).float() / 127.5 - 1

@@ -1,0 +1,83 @@
+"""Develop pictures out of noise: RUN + wishes -> a PNG grid, and each picture on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+from calotype.console import console, counting
+from calotype.diffusion.guidance import ClassifierFree
+from calotype.diffusion.samplers.base import samplers
+from calotype.diffusion.times import grids
+from calotype.generation.generate import Plan, generate
+from calotype.generation.images import grid as picture_grid
+from calotype.generation.images import save_png, to_pil
+from calotype.model import LatentDiffusion, model_folder
+from calotype.runtime import best_device
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Where the pictures are: one grid, and every picture of its own."""
+
+    grid: Path
+    pictures: Sequence[Path]
+
+
+def sample(
+    run: Path,
+    *,
+    captions: Sequence[str],
+    classes: Sequence[str],
+    n: int,
+    scale: float,
+    steps: int,
+    sampler: str,
+    grid: str,
+    seed: int,
+    out: Path | None,
+    batch: int,
+) -> Sampled:
+    """Write n pictures; wishes are repeated in turn until there are n.
+
+    Raises:
+        UserError: no model there, a wish it was not trained with, an unknown class, sampler or grid.
+    """
+    plan = Plan(samplers.create(sampler), grids.create(grid), ClassifierFree(scale), steps, batch)
+    folder = model_folder(run)
+    model = LatentDiffusion.load(folder).to(best_device())
+    wishes: dict[str, list[Any]] = {}
+    if captions:
+        wishes["caption"] = list(islice(cycle(captions), n))
+    if classes:
+        wishes["label"] = list(islice(cycle(classes), n))
+    model.conditioner.check(wishes)
+    out = out or run / f"samples-seed{seed}.png"
+    pictures, paths = [], []
+    labels = [", ".join(str(wishes[k][i]) for k in wishes) for i in range(n)] if wishes else None
+    with counting(f"sampling {n} pictures, {steps} steps of {sampler}", n * steps) as advance:
+        for update in generate(model, wishes, plan, n=n, seed=seed):
+            advance(min(batch, n - update.first))
+            if update.image is None:
+                continue
+            for k, image in enumerate(update.image, update.first):
+                path = out.with_suffix("") / f"{k:04d}.png"
+                settings = {
+                    "caption": labels[k] if labels else "",
+                    "steps": steps,
+                    "sampler": f"{sampler} {grid}",
+                    "scale": scale,
+                    "seed": seed,
+                    "index": k,
+                    "model": str(folder),
+                }
+                pictures.append(to_pil(image))
+                path.parent.mkdir(parents=True, exist_ok=True)
+                save_png(pictures[-1], path, settings)
+                paths.append(path)
+    save_png(picture_grid(pictures, captions=labels), out, {"steps": steps, "scale": scale, "seed": seed})
+    console().print(f"{n} pictures: [bold]{out}[/] and one by one in {out.with_suffix('')}/")
+    return Sampled(out, paths)

@@ -1,0 +1,97 @@
+"""The spatial transformer: positions attend to one another, then to the condition's tokens.
+
+Rombach et al. 2022, https://arxiv.org/abs/2112.10752, section 3.3. Order as in the released weights: self-attention,
+cross-attention, feed-forward (the paper's table 16 swaps the last two).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from calotype.nn.layers import group_norm, zero
+
+
+class Attention(nn.Module):
+    """softmax(Q K^T / sqrt(d)) V with queries from x and keys, values from `context`.
+
+    Args:
+        width: of x and of the result.
+        context: width of the tokens that are read.
+        heads: number of heads; each is width / heads wide.
+    """
+
+    def __init__(self, width: int, context: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width, bias=False)
+        self.key = nn.Linear(context, width, bias=False)
+        self.value = nn.Linear(context, width, bias=False)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
+        """x (B, N, width), context (B, L, context), mask (B, L) True = attend -> (B, N, width)."""
+        q, k, v = (
+            f(c).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for f, c in ((self.query, x), (self.key, context), (self.value, context))
+        )
+        a = F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask[:, None, None])
+        out: Tensor = self.out(a.transpose(1, 2).flatten(2))
+        return out
+
+
+class GEGLU(nn.Module):
+    """Linear(a * gelu(g)) with (a, g) = Linear(x): Shazeer 2020, https://arxiv.org/abs/2002.05202; exact GELU."""
+
+    def __init__(self, width: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(width, 8 * width), nn.Linear(4 * width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) -> (..., width)."""
+        a, g = self.up(x).chunk(2, -1)
+        out: Tensor = self.down(self.dropout(a * F.gelu(g)))
+        return out
+
+
+class TransformerBlock(nn.Module):
+    """Self-attention, cross-attention, feed-forward, each pre-normed and residual.
+
+    Without a context the second attention is another self-attention, as in the released networks."""
+
+    def __init__(self, width: int, context: int | None, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
+        self.self_attention = Attention(width, width, heads)
+        self.cross_attention = Attention(width, context or width, heads)
+        self.feed_forward = GEGLU(width, dropout)
+
+    def forward(self, x: Tensor, context: Tensor | None, mask: Tensor | None) -> Tensor:
+        """x (B, N, width), context (B, L, context) or None."""
+        h = self.norm1(x)
+        x = x + self.self_attention(h, h)
+        h = self.norm2(x)
+        x = x + (self.cross_attention(h, h) if context is None else self.cross_attention(h, context, mask))
+        out: Tensor = x + self.feed_forward(self.norm3(x))
+        return out
+
+
+class SpatialTransformer(nn.Module):
+    """x + proj_out(transformer(proj_in(norm(x)))), positions as tokens; starts as the identity."""
+
+    def __init__(self, width: int, context: int | None, heads: int, depth: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.norm = group_norm(width, 1e-6)
+        self.proj_in = nn.Conv2d(width, width, 1)
+        self.blocks = nn.ModuleList(TransformerBlock(width, context, heads, dropout) for _ in range(depth))
+        self.proj_out = zero(nn.Conv2d(width, width, 1))
+
+    def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """x (B, width, H, W) -> the same shape."""
+        h = self.proj_in(self.norm(x))
+        tokens = h.flatten(2).transpose(1, 2)
+        for block in self.blocks:
+            tokens = block(tokens, context, mask)
+        out: Tensor = x + self.proj_out(tokens.transpose(1, 2).reshape(h.shape))
+        return out

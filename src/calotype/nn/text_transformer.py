@@ -1,0 +1,73 @@
+"""A small pre-norm transformer over word pieces.
+
+Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, in the pre-norm form that Rombach et al. 2022 use for captions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class TextTransformerConfig:
+    """Config of `TextTransformer`: vocabulary size, positions, width, layers, heads."""
+
+    vocabulary: int
+    length: int
+    width: int
+    depth: int
+    heads: int
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
+
+    def build(self) -> TextTransformer:
+        """A fresh transformer."""
+        return TextTransformer(self)
+
+
+class Layer(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)) with a GELU of four times the width."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x (B, L, width), mask (B, 1, 1, L) True = attend."""
+        b, n, c = x.shape
+        q, k, v = self.qkv(self.norm1(x)).view(b, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
+        a = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        x = x + self.out(a.transpose(1, 2).reshape(b, n, c))
+        out: Tensor = x + self.down(F.gelu(self.up(self.norm2(x))))
+        return out
+
+
+class TextTransformer(nn.Module):
+    """Token states of a caption: learned positions, bidirectional attention, final layer norm."""
+
+    def __init__(self, config: TextTransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocabulary, config.width)
+        self.positions = nn.Parameter(torch.zeros(config.length, config.width))
+        nn.init.normal_(self.embedding.weight, std=0.02)
+        nn.init.normal_(self.positions, std=0.02)
+        self.layers = nn.ModuleList(Layer(config.width, config.heads) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(config.width)
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """ids (B, L) long, mask (B, L) True = a real token -> states (B, L, width)."""
+        x = self.embedding(ids) + self.positions[: ids.shape[1]]
+        for layer in self.layers:
+            x = layer(x, mask[:, None, None])
+        out: Tensor = self.norm(x)
+        return out

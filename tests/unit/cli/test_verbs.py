@@ -1,0 +1,258 @@
+"""Every verb, with its job replaced by a recorder: what reaches the job, and what is said afterwards."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import calotype.recipes
+from calotype.cli import main
+from calotype.recipes import recipe
+
+
+@dataclass(frozen=True)
+class Data:
+    source: str = ""
+    side: int = 64
+
+
+@dataclass(frozen=True)
+class AutoencoderRun:
+    data: Data = field(default_factory=Data)
+    lr: float = 1e-3
+
+
+@dataclass(frozen=True)
+class DiffusionRun:
+    data: Data = field(default_factory=Data)
+    autoencoder: str = ""
+    lr: float = 1e-3
+
+
+@pytest.fixture(autouse=True)
+def _recipes(monkeypatch: pytest.MonkeyPatch) -> None:
+    calotype.recipes.recipes()  # the real ones, so that they are not imported into the empty table
+    monkeypatch.setattr(calotype.recipes, "_recipes", {})
+
+    @recipe("small", kind="autoencoder", default=True)
+    def small() -> AutoencoderRun:
+        """A small one.
+
+        Numbers from nowhere."""
+        return AutoencoderRun()
+
+    @recipe("large", kind="autoencoder")
+    def large() -> AutoencoderRun:
+        """A large one."""
+        return AutoencoderRun(Data(side=256))
+
+    @recipe("words", kind="diffusion", default=True)
+    def words() -> DiffusionRun:
+        """Words to pictures."""
+        return DiffusionRun()
+
+
+@pytest.fixture
+def jobs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
+    calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+
+    def recorder(name: str) -> Any:
+        return lambda *args, **kwargs: calls.append((name, args, kwargs))
+
+    for module, names in {
+        "demo": ["demo"],
+        "train": ["train_autoencoder", "train_diffusion"],
+        "sample": ["sample"],
+        "reconstruct": ["reconstruct"],
+        "show": ["show_data"],
+    }.items():
+        fake = ModuleType(f"calotype.jobs.{module}")
+        for name in names:
+            setattr(fake, name, recorder(name))
+        monkeypatch.setitem(sys.modules, fake.__name__, fake)
+    return calls
+
+
+RUN = Path("runs/x")
+SAMPLE = {"captions": [], "classes": [], "n": 16, "scale": 3.0, "steps": 20, "sampler": "dpmpp2m", "grid": "karras"}
+SAMPLE |= {"seed": 0, "out": None, "batch": 16}
+
+
+@pytest.mark.parametrize(
+    ("line", "call", "following"),
+    [
+        ("demo", ("demo", (Path("runs/demo"), None), {}), "sample runs/demo --caption"),
+        ("demo --out d --minutes 2.5", ("demo", (Path("d"), 2.5), {}), "sample d"),
+        ("data show pictures", ("show_data", ("pictures", None), {}), "train autoencoder --data pictures"),
+        ("data show 'my pictures' --out c.png", ("show_data", ("my pictures", Path("c.png")), {}), "'my pictures'"),
+        (
+            "train autoencoder --data pictures",
+            ("train_autoencoder", (AutoencoderRun(Data("pictures")), Path("runs/small")), {}),
+            "train diffusion --data pictures --autoencoder runs/small",
+        ),
+        (
+            "train autoencoder --data 'a: b=[' --recipe large --out runs/x lr=1e-4 data.side=32",
+            ("train_autoencoder", (AutoencoderRun(Data("a: b=[", 32), 1e-4), RUN), {}),
+            "--autoencoder runs/x",
+        ),
+        (
+            "train autoencoder lr=1e-4 --data x data.side=32 --out runs/x",
+            ("train_autoencoder", (AutoencoderRun(Data("x", 32), 1e-4), RUN), {}),
+            "train diffusion --data x",
+        ),
+        (
+            "train autoencoder data.source=y",
+            ("train_autoencoder", (AutoencoderRun(Data("y")), Path("runs/small")), {}),
+            "train diffusion --data y",
+        ),
+        (
+            "train diffusion --data p --autoencoder pixels lr=2",
+            ("train_diffusion", (DiffusionRun(Data("p"), "pixels", 2.0), Path("runs/words")), {}),
+            "sample runs/words",
+        ),
+        ("sample runs/x", ("sample", (RUN,), SAMPLE), "sample runs/x -n 16 --seed 1"),
+        (
+            "sample runs/x --caption 'a red heart' --caption b --class cat --scale 1.5 --steps 9 --sampler ddim"
+            " --grid uniform --seed 7 -n 4 --out o.png --batch 2",
+            (
+                "sample",
+                (RUN,),
+                {
+                    "captions": ["a red heart", "b"],
+                    "classes": ["cat"],
+                    "n": 4,
+                    "scale": 1.5,
+                    "steps": 9,
+                    "sampler": "ddim",
+                    "grid": "uniform",
+                    "seed": 7,
+                    "out": Path("o.png"),
+                    "batch": 2,
+                },
+            ),
+            "--caption 'a red heart' --caption b --class cat -n 4 --seed 8",
+        ),
+        (
+            "reconstruct runs/x a.png b.png --out o.png",
+            ("reconstruct", (RUN, [Path("a.png"), Path("b.png")], Path("o.png")), {}),
+            "--autoencoder runs/x",
+        ),
+    ],
+)
+def test_what_reaches_the_job(
+    line: str, call: tuple[Any, ...], following: str, jobs: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(shlex.split(line)) == 0
+    assert jobs == [call]
+    last = capsys.readouterr().out.strip().splitlines()[-1]
+    assert last.strip().startswith("calotype ")
+    assert following in last
+
+
+def test_config_file(tmp_path: Path, jobs: list[Any]) -> None:
+    (tmp_path / "run.yaml").write_text("lr: 5\ndata:\n  side: 8\n")
+    assert main(["train", "autoencoder", "--data", "d", "--config", str(tmp_path / "run.yaml"), "lr=6"]) == 0
+    assert jobs[0][1][0] == AutoencoderRun(Data("d", 8), 6.0)
+
+
+def test_print_config_trains_nothing_and_reads_back(
+    tmp_path: Path, jobs: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "diffusion", "--print-config", "--data", "1e3", "lr=1e-4"]) == 0
+    text = capsys.readouterr().out
+    assert text == "data:\n  source: '1e3'\n  side: 64\nautoencoder: ''\nlr: 0.0001\n"
+    assert jobs == []
+    (tmp_path / "run.yaml").write_text(text)
+    assert main(["train", "diffusion", "--config", str(tmp_path / "run.yaml"), "--autoencoder", "pixels"]) == 0
+    assert jobs[0][1][0] == DiffusionRun(Data("1e3"), "pixels", 1e-4)
+
+
+def test_recipes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes"]) == 0
+    out = capsys.readouterr().out
+    assert "small" in out and "A small one." in out and "Words to pictures." in out
+    assert main(["recipes", "small"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("A small one.\n\nNumbers from nowhere.\n\ndata:\n  source: ''\n")
+    assert "train autoencoder --data DIR --recipe small" in out
+
+
+def test_components(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["components", "sampler"]) == 0
+    out = capsys.readouterr().out
+    assert "ddim" in out and "dpmpp2m" in out and "karras" not in out
+
+
+def test_defaults_of_sample_are_those_of_the_library() -> None:
+    from calotype.diffusion.guidance import ClassifierFree
+    from calotype.diffusion.samplers import samplers
+    from calotype.diffusion.times import grids
+    from calotype.generation.generate import Plan
+
+    plan = Plan()
+    assert (plan.steps, plan.batch, plan.guidance) == (
+        SAMPLE["steps"],
+        SAMPLE["batch"],
+        ClassifierFree(SAMPLE["scale"]),
+    )
+    assert samplers.name_of(plan.sampler) == SAMPLE["sampler"]
+    assert grids.name_of(plan.grid) == SAMPLE["grid"]
+
+
+MISTAKES = {
+    "train autoencoder": "nothing says which pictures to train on; add --data FOLDER",
+    "train diffusion --data d": "nothing says which autoencoder to use; add --autoencoder RUN",
+    "train autoencoder --data d --recipe smal": "unknown recipe 'smal'; did you mean 'small'?",
+    "train autoencoder --data d --recipe words": "recipe 'words' trains a diffusion, not a autoencoder",
+    "train autoencoder --data d rl=3": "unknown key 'rl'; did you mean 'lr'?",
+    "train autoencoder --data d lr=fast": "lr = 'fast' is not accepted",
+    "train autoencoder --data d lr": "'lr' is no override; write KEY=VALUE",
+    "train autoencoder --data d --config none.yaml": "none.yaml cannot be read: No such file or directory",
+    "recipes smll": "unknown recipe 'smll'; did you mean 'small'?",
+    "components samplr": "unknown kind of component 'samplr'; did you mean 'sampler'",
+}
+
+
+@pytest.mark.parametrize("line", MISTAKES)
+def test_mistakes_are_told_in_one_line(line: str, jobs: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(shlex.split(line)) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("error: ")
+    assert told.err.count("\n") == 1
+    assert MISTAKES[line] in told.err
+    assert jobs == []
+
+
+USAGE = {
+    "smaple": "Did you mean 'sample'?",
+    "train autoencodr": "Did you mean 'autoencoder'?",
+    "data shwo": "Did you mean 'show'?",
+    "demo --mintues 3": "--minutes",
+    "demo --minutes much": "much",
+    "demo --minutes 0": "0",
+    "demo --minutes nan": "nan is no finite number",
+    "sample runs/x --scale inf": "inf is no finite number",
+    "sample": "Missing argument",
+    "sample runs/x -n 0": "x>=1",
+    "sample runs/x --steps 0": "x>=1",
+    "sample runs/x extra": "extra",
+    "sample runs/x --caption": "requires an argument",
+    "reconstruct runs/x": "Missing argument",
+    "data show": "Missing argument",
+}
+
+
+@pytest.mark.parametrize("line", USAGE)
+def test_usage_errors_end_with_2(line: str, jobs: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(shlex.split(line)) == 2
+    told = capsys.readouterr()
+    assert USAGE[line] in " ".join(told.err.split())
+    assert "Traceback" not in told.err
+    assert jobs == []
