@@ -37,12 +37,14 @@ clean:
 # --- the environment: installed anew only when the project's requirements change ---------------------------------------
 
 $(VENV)/bin/python:
-	@test -n "$(PYTHON)" || { echo "error: Calotype needs Python 3.11 or newer and none was found; \
-	install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(or $(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	echo "error: Calotype needs Python 3.11 or newer (found: $(or $(PYTHON),none));" \
+	"install it, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 # torch comes first and alone, so that a slow or failing download is seen for what it is.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing PyTorch and the other requirements into $(VENV); this is done once"
 	$(PIP) "$$(grep '^torch==' constraints.txt)"
 	$(PIP) -e .
 	touch $@

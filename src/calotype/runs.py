@@ -30,16 +30,20 @@ class DataConfig:
         side: pixels; every picture is scaled to its short side and cropped to a square.
         flip: mirror half of the pictures (in training).
         crop: crop at a random place (in training) instead of the centre.
+        held_out: share of the pictures that is not trained on, but measured on.
     """
 
     source: str = ""
     side: int = 64
     flip: bool = True
     crop: bool = True
+    held_out: float = 0.05
 
     def __post_init__(self) -> None:
         if not 8 <= self.side <= 4096:
             raise ValueError(f"data.side must lie in 8 ... 4096 pixels, got {self.side}")
+        if not 0.0 <= self.held_out <= 0.5:
+            raise ValueError(f"data.held_out must lie in 0 ... 0.5, got {self.held_out}")
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ def components(
 
     Every name stands in a config as `type: KIND.NAME`, and in options such as --sampler by itself.
     """
-    from rich.console import Console
     from rich.table import Table
 
+    from calotype.console import console
     from calotype.registry import kinds, registry
 
     importlib.import_module("calotype.runs")  # the run configs reach every registry
@@ -30,5 +30,5 @@ def components(
         members = registry(each)
         for name in members:
             table.add_row(each, name, (inspect.getdoc(members[name]) or "").partition("\n")[0])
-    Console().print(table)
+    console().print(table)
     next_command("train", "diffusion", "--print-config", comment="where such names stand in a config")

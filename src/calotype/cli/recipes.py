@@ -24,11 +24,12 @@ def recipes(
         next_command("train", chosen.kind, "--data", "DIR", "--recipe", name)
         return
 
-    from rich.console import Console
     from rich.table import Table
+
+    from calotype.console import console
 
     table = Table("recipe", "trains", "what it is", box=None, padding=(0, 2, 0, 0))
     for recipe in members():
         table.add_row(recipe.name, recipe.kind + (" (default)" if recipe.default else ""), recipe.summary)
-    Console().print(table)
+    console().print(table)
     next_command("recipes", "NAME", comment="one recipe's numbers and reasons")

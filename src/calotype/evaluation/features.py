@@ -35,9 +35,15 @@ class Extractor(Protocol):
     """A feature network for measurements; `name` and `sha256` go into every result."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Network, layer, pooling, input size, width."""
+        ...
+
     @property
-    def sha256(self) -> str: ...
+    def sha256(self) -> str:
+        """Of the weights."""
+        ...
+
     def __call__(self, images: Image) -> Tensor:
         """(B, 3, H, W) in [-1, 1] -> (B, D) float64 on the CPU."""
         ...

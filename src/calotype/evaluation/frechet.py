@@ -82,4 +82,5 @@ def _root(s: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh((s + s.T) / 2)
     # Eigenvalues below the rounding error of the largest are zeros; their roots would be 1e8 times as large.
     floor = values[-1].clamp(min=0) * len(s) * torch.finfo(s.dtype).eps
-    return vectors * torch.where(values > floor, values, 0.0).sqrt() @ vectors.T
+    root: Tensor = vectors * torch.where(values > floor, values, 0.0).sqrt() @ vectors.T
+    return root

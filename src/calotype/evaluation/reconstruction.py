@@ -1,7 +1,7 @@
 """How well an autoencoder gives pictures back: PSNR and SSIM, one value per picture.
 
 Both compare 8-bit RGB pictures. A table shows the mean over pictures and their standard deviation, as in table 8 of
-Rombach et al. 2022, https://arxiv.org/abs/2112.10752 (averaging dB, not errors: a set's MSE would be its worst pictures).
+Rombach et al. 2022, https://arxiv.org/abs/2112.10752: dB are averaged, not errors, which a few bad pictures would rule.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def psnr(x: Image, y: Image) -> Tensor:
 def ssim(x: Image, y: Image) -> Tensor:
     """Structural similarity of each pair of pictures (B, 3, H, W) in [-1, 1] -> (B,), at most 1.
 
-    Wang et al. 2004, https://doi.org/10.1109/TIP.2003.819861: 11 x 11 Gaussian window with sigma 1.5, K1 = .01, K2 = .03,
-    mean over channels and over the places where the window lies inside the picture.
+    Wang et al. 2004, https://doi.org/10.1109/TIP.2003.819861: 11 x 11 Gaussian window with sigma 1.5, K1 = .01,
+    K2 = .03, mean over channels and over the places where the window lies inside the picture.
 
     Raises:
         ValueError: pictures smaller than the window.
@@ -39,9 +39,10 @@ def ssim(x: Image, y: Image) -> Tensor:
         raise ValueError(f"SSIM looks through a window of 11 x 11 pixels, got pictures of {tuple(x.shape[-2:])}")
     # On [0, 1], not [-1, 1]: SSIM compares means by their ratio, so it depends on where black lies.
     a, b = to_uint8(x).double() / 255, to_uint8(y).double() / 255
-    value = measure(a, b, sigma=1.5, kernel_size=11, data_range=1.0, k1=0.01, k2=0.03, reduction="none")
-    assert isinstance(value, Tensor)
-    return value.reshape(len(x))
+    found = measure(a, b, sigma=1.5, kernel_size=11, data_range=1.0, reduction="none", return_full_image=True)
+    assert isinstance(found, tuple)
+    # torchmetrics mirrors the pictures beyond their borders; the definition has no window that looks outside.
+    return found[1].reshape(x.shape)[..., 5:-5, 5:-5].mean((1, 2, 3))
 
 
 def _same(x: Tensor, y: Tensor) -> None:

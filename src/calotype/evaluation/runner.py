@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from calotype.evaluation.features import Extractor, Lite0, Pictures, extract, in_batches
+from calotype.evaluation.features import Extractor, Lite0, Pictures, extract
 from calotype.evaluation.frechet import Moments, frechet_distance
-from calotype.evaluation.memorisation import Memorisation, closeness_threshold, nearest, pixel_rmse
+from calotype.evaluation.memorisation import Memorisation, find_copies
 from calotype.evaluation.reconstruction import psnr, ssim
 from calotype.generation.images import to_uint8
 from calotype.losses.perceptual import Perceptual
@@ -83,9 +83,9 @@ def score_reconstruction(
     side = (0, 0)
     with torch.no_grad():
         for x, y in pairs:
-            x, y = _eight_bit(x), _eight_bit(y)
+            x, y, distance = _eight_bit(x), _eight_bit(y), distance.to(x.device)
             side = (x.shape[-2], x.shape[-1])
-            rows.append(torch.stack([psnr(x, y), ssim(x, y), distance(x, y).double()]))
+            rows.append(torch.stack([psnr(x, y), ssim(x, y), distance(x, y).double()]).cpu())
             real.append(extractor(x))
             fake.append(extractor(y))
     n = sum(len(f) for f in real)
@@ -95,7 +95,9 @@ def score_reconstruction(
     return ReconstructionScores(
         n,
         side,
-        *(Spread.of(v) for v in values),
+        Spread.of(values[0]),
+        Spread.of(values[1]),
+        Spread.of(values[2]),
         frechet_distance(Moments.of(torch.cat(real)), Moments.of(torch.cat(fake))),
         extractor.name,
         extractor.sha256,
@@ -175,13 +177,12 @@ def score_generation(
         floors.append(frechet_distance(b, a))
     copies, told = None, ""
     if training is not None and heldout is not None:
-        copies = find_copies(
-            samples, training, heldout, through=through, mirrored=mirrored, extractor=extractor, features=f
-        )
+        copies = find_copies(samples, training, heldout, through=through, mirrored=mirrored, extractor=extractor)
         told = (
-            f" Copies: samples nearer to one of {copies.training} training pictures{' (or its mirror image)' * mirrored}"
-            f" than {copies.expected:.2%} of {copies.heldout} held-out pictures are"
-            f"{', all passed through the autoencoder' if through else ''}."
+            f" Copies: samples nearer to one of {copies.training} training pictures"
+            f"{' (or its mirror image)' if mirrored else ''}, by features or by thumbnails, than all but the nearest "
+            f"of {copies.heldout} held-out pictures, of which chance puts at most {copies.expected:.1%} there"
+            f"{'; all passed through the autoencoder' if through else ''}."
         )
     return GenerationScores(
         n,
@@ -194,80 +195,6 @@ def score_generation(
         f"{extractor.name}. Compare only at equal N, never with FID.{told}",
         copies,
     )
-
-
-def find_copies(
-    samples: Pictures,
-    training: Pictures,
-    heldout: Pictures,
-    *,
-    through: Callable[[Image], Image] | None = None,
-    mirrored: bool = True,
-    extractor: Extractor | None = None,
-    features: Tensor | None = None,
-    level: float = 0.01,
-) -> Memorisation:
-    """The nearest training picture of every sample and of every held-out picture; see `memorisation`.
-
-    Args:
-        features: those of the samples (N, D), if they are known already.
-        level: share of held-out pictures that count as close, about.
-        samples, training, heldout, through, mirrored, extractor: as in `score_generation`.
-
-    Raises:
-        ValueError: a set is empty.
-    """
-    extractor = extractor or Lite0()
-    seen: Pictures = _Through(training, through)
-    fresh: Pictures = _Through(heldout, through)
-    reference = extract(seen, extractor)
-    if mirrored:
-        reference = torch.cat([reference, extract(_Through(seen, _mirror), extractor)])
-    distance, row = nearest(extract(samples, extractor) if features is None else features, reference)
-    held_distance, held_row = nearest(extract(fresh, extractor), reference)
-    threshold, expected = closeness_threshold(held_distance, level)
-    return Memorisation(
-        float((distance < threshold).double().mean()),
-        expected,
-        threshold,
-        len(training),
-        len(heldout),
-        tuple(distance.tolist()),
-        tuple((row % len(training)).tolist()),
-        tuple(_rmse(samples, seen, row).tolist()),
-        tuple(held_distance.tolist()),
-        tuple(_rmse(fresh, seen, held_row).tolist()),
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class _Through:
-    """Pictures after a function, computed when they are read."""
-
-    pictures: Pictures
-    function: Callable[[Image], Image] | None
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    @torch.no_grad()
-    def __getitem__(self, rows: Tensor, /) -> Tensor:
-        x = self.pictures[rows]
-        return x if self.function is None else self.function(x).cpu()
-
-
-def _mirror(x: Image) -> Image:
-    return x.flip(-1)
-
-
-def _rmse(pictures: Pictures, reference: Pictures, rows: Tensor) -> Tensor:
-    """Pixel difference of each picture to its reference row; rows past the end mean mirrored ones."""
-    out = []
-    for x, chosen in zip(in_batches(pictures, 64), rows.split(64), strict=True):
-        y = reference[chosen % len(reference)]
-        flip = (chosen >= len(reference)).view(-1, 1, 1, 1)
-        out.append(pixel_rmse(x, torch.where(flip, y.flip(-1), y)))
-    return torch.cat(out)
 
 
 def _eight_bit(x: Image) -> Image:

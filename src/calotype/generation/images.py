@@ -91,18 +91,18 @@ def grid(
     n, _, height, width = images.shape
     if captions is not None and len(captions) != n:
         raise ValueError(f"{n} pictures need {n} captions, got {len(captions)}")
-    columns = max(1, min(columns or math.ceil(math.sqrt(1.5 * n)), n))
+    columns = max(1, min(columns or _columns(n), n))
     factor = max(1, round(cell / width))
     w, h = width * factor, height * factor
     small, large = ImageFont.load_default(max(13, w // 12)), ImageFont.load_default(max(20, w // 7))
-    gap, line = max(8, w // 14), round(_line_height(small) * 1.3)
+    gap, line = max(10, w // 9), round(_line_height(small) * 1.3)
 
     texts = [wrap(text, small, w) for text in captions] if captions is not None else [[] for _ in range(n)]
     rows = [texts[k : k + columns] for k in range(0, n, columns)]
     text_heights = [max(len(lines) for lines in row) * line + (gap // 3 if any(row) else 0) for row in rows]
-    sheet_width = columns * w + (columns + 1) * gap + 2 * gap
+    sheet_width = columns * w + (columns - 1) * gap + 4 * gap
     head = wrap(title, large, sheet_width - 4 * gap, lines=2) if title else []
-    head_height = len(head) * round(_line_height(large) * 1.3) + (gap if head else 0)
+    head_height = len(head) * round(_line_height(large) * 1.3) + (3 * gap // 2 if head else 0)
     sheet_height = head_height + sum(h + t + gap for t in text_heights) + 3 * gap
 
     sheet = PILImage.new("RGB", (sheet_width, sheet_height), _PAPER)
@@ -111,7 +111,7 @@ def grid(
     for text in head:
         draw.text((2 * gap, y), text, _INK, large)
         y += round(_line_height(large) * 1.3)
-    y += gap if head else 0
+    y += 3 * gap // 2 if head else 0
     for r, row in enumerate(rows):
         for c, lines in enumerate(row):
             x = 2 * gap + c * (w + gap)
@@ -124,6 +124,12 @@ def grid(
                 draw.text((x + w / 2, y + h + gap // 3 + k * line), text, _QUIET, small, anchor="ma")
         y += h + text_heights[r] + gap
     return sheet
+
+
+def _columns(n: int) -> int:
+    """About 1.5 times as many columns as rows, and no row with few pictures in it."""
+    wish = math.sqrt(1.5 * n)
+    return min(range(1, n + 1), key=lambda c: abs(math.log(c / wish)) + (-n % c) / c, default=1)
 
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont

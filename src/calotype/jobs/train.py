@@ -5,7 +5,7 @@ Running the same command again resumes; a finished run only writes its model and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,15 @@ from torch import Tensor
 from calotype.autoencoder.base import Autoencoder, PixelSpace
 from calotype.autoencoder.latent import LatentAutoencoder
 from calotype.conditioning.conditioner import Conditioners
+from calotype.console import console, counting
+from calotype.data.folder import open_source
 from calotype.data.latent_cache import LatentCache, LatentLoader
-from calotype.data.loader import Augment, Loader
-from calotype.data.source import Source, open_source
+from calotype.data.loader import Augment, Loader, pictures
+from calotype.data.source import Source
+from calotype.data.subset import hold_out
 from calotype.diffusion.denoiser import Denoiser
 from calotype.errors import UserError
-from calotype.generation.images import grid, to_pil
+from calotype.generation.images import grid, save_png
 from calotype.jobs.report import autoencoder_report, diffusion_report
 from calotype.losses.perceptual import Perceptual
 from calotype.model import LatentDiffusion, load_autoencoder, model_folder, save_autoencoder, weights_hash
@@ -31,80 +34,106 @@ from calotype.runtime import autocast, best_device
 from calotype.tasks.denoise import Denoise
 from calotype.tasks.reconstruct import Reconstruct
 from calotype.training.run import RunDirectory
-from calotype.training.trainer import Trainer, TrainerConfig, TrainResult
+from calotype.training.trainer import Trainer, TrainResult
 from calotype.types import Batch
+
+PIXELS = "pixels"
+"""The name of "no compression" where an autoencoder's run is asked for."""
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What a training job leaves behind."""
+class Stage:
+    """What a training job leaves behind.
+
+    Args:
+        run: its directory; the model is in `run / "model"`.
+        training, held_out: the pictures it learned from, and those it was measured on.
+        result: steps, speed, last losses.
+    """
 
     run: Path
+    training: Source
+    held_out: Source
     result: TrainResult
 
 
-def train_autoencoder(config: AutoencoderRun, out: Path) -> Trained:
+def train_autoencoder(config: AutoencoderRun, out: Path) -> Stage:
     """Train the first stage and write RUN/model, RUN/reconstructions.png, RUN/report.html.
 
     Raises:
         UserError: data that cannot be read, a side that does not fit the factor, a run of another config, ...
     """
-    config.autoencoder.check(config.data.side)
+    _fits(config.data.side, config.autoencoder.network.factor)
+    training, held_out = _split(config.data, config.trainer.seed)
     with RunDirectory(out, to_plain(config)) as run:
-        source = open_source(config.data.source)
-        loader = _loader(source, config.data, config.trainer)
         torch.manual_seed(config.trainer.seed)
         autoencoder = config.autoencoder.build()
         task = Reconstruct(autoencoder, config.discriminator.build(), Perceptual(), config.loss)
-        optimizers = {"autoencoder": config.optimizer, "discriminator": config.critic}
+        loader = Loader(
+            training,
+            config.data.side,
+            config.trainer.batch_size,
+            config.trainer.seed,
+            Augment(config.data.crop, config.data.flip),
+        )
+        console().print(f"[bold]autoencoder[/]: {len(training)} pictures of {training.name}, {_size(autoencoder)}")
         trainer = Trainer(
             task,
-            optimizers,
+            {"autoencoder": config.optimizer, "discriminator": config.critic},
             loader.batches,
             run,
             config.trainer,
             save_preview=_save_pictures,
-            preview_batch=_held_back(source, config.data),
+            preview_batch=next(pictures(held_out, config.data.side, 16)),
         )
         result = trainer.fit()
+        _tell(result, loader.bad.messages)
         with trainer.averaged():
-            measure_latents(autoencoder, source, config.data, config.trainer.precision)
-            notes = _notes(source, result) | {"data": config.data.source}
-            save_autoencoder(autoencoder, run.model, config.data.side, notes)
-            autoencoder_report(run, config, source, autoencoder, result)
-    return Trained(out, result)
+            _measure_latents(autoencoder, training, config.data.side, config.trainer.precision)
+            save_autoencoder(autoencoder, run.model, config.data.side, _notes(training, result, config.data))
+            autoencoder_report(run, config, held_out, autoencoder, result)
+    return Stage(out, training, held_out, result)
 
 
-def train_diffusion(config: DiffusionRun, out: Path) -> Trained:
+def train_diffusion(config: DiffusionRun, out: Path) -> Stage:
     """Cache latents, train the second stage, write RUN/model, RUN/samples.png, RUN/report.html.
 
     Raises:
         UserError: data without the wishes that the recipe conditions on, no such autoencoder, ...
     """
-    autoencoder = _autoencoder(config.autoencoder)
-    autoencoder.latent_shape(config.data.side, config.data.side)
+    autoencoder = open_autoencoder(config.autoencoder)
+    _fits(config.data.side, autoencoder.factor)
+    training, held_out = _split(config.data, config.trainer.seed)
     with RunDirectory(out, to_plain(config)) as run:
-        source = open_source(config.data.source)
         torch.manual_seed(config.trainer.seed)
-        conditioner = Conditioners.fit(config.conditioners, source, config.drop)
+        conditioner = Conditioners.fit(config.conditioners, training, config.drop)
         denoiser = build_denoiser(config, autoencoder, conditioner)
-        model = LatentDiffusion(autoencoder, denoiser, conditioner, config.data.side)
-        task = Denoise(model, config.objective, config.preview)
-        batches = latent_batches(source, config.data, config.trainer, autoencoder, run.path / "latents")
+        model = LatentDiffusion(autoencoder.to(best_device()), denoiser, conditioner, config.data.side)
+        batches = _latent_batches(training, config, autoencoder, run.path / "latents")
+        console().print(
+            f"[bold]diffusion[/]: {len(training)} pictures of {training.name}, {_size(denoiser)}, conditions: "
+            f"{', '.join(conditioner.reads) or 'none'}"
+        )
         trainer = Trainer(
-            task, {"denoise": config.optimizer}, batches, run, config.trainer, save_preview=_save_pictures
+            Denoise(model, config.objective, config.preview),
+            {"denoise": config.optimizer},
+            batches,
+            run,
+            config.trainer,
+            save_preview=_save_pictures,
         )
         result = trainer.fit()
+        _tell(result, {})
         with trainer.averaged():
-            model.notes = _notes(source, result) | {
-                "data": config.data.source,
-                "autoencoder": weights_hash(autoencoder),
-                "captions": _examples(source),
-                "classes": list(source.classes),
-            }
+            model.notes = _notes(training, result, config.data) | {"autoencoder": weights_hash(autoencoder)}
             model.save(run.model)
-            diffusion_report(run, config, source, model, result)
-    return Trained(out, result)
+            diffusion_report(run, config, training, model, result)
+    return Stage(out, training, held_out, result)
+
+
+def open_autoencoder(name: str) -> Autoencoder:
+    """The autoencoder of a run, or the identity for "pixels"; raises `UserError`."""
+    return PixelSpace() if name == PIXELS else load_autoencoder(model_folder(Path(name)))
 
 
 def build_denoiser(config: DiffusionRun, autoencoder: Autoencoder, conditioner: Conditioners) -> Denoiser:
@@ -120,13 +149,87 @@ def build_denoiser(config: DiffusionRun, autoencoder: Autoencoder, conditioner: 
     return Denoiser(network.build(), config.schedule, config.parameterization)
 
 
-def measure_latents(autoencoder: LatentAutoencoder, source: Source, data: DataConfig, precision: str) -> None:
+def _split(data: DataConfig, seed: int) -> tuple[Source, Source]:
+    return hold_out(open_source(data.source), data.held_out, seed)
+
+
+def _fits(side: int, factor: int) -> None:
+    if side % factor:
+        raise UserError(
+            f"data.side = {side} is not a multiple of the autoencoder's factor {factor}; "
+            f"take {max(factor, side - side % factor)} or {side + factor - side % factor}"
+        )
+
+
+def _measure_latents(autoencoder: LatentAutoencoder, source: Source, side: int, precision: str) -> None:
     """Set the statistics of the latents from every picture of the source."""
     device = next(autoencoder.parameters()).device
 
-    def posteriors() -> Iterator[tuple[Tensor, Tensor]]:
-        with torch.no_grad(), autocast(precision, device):
-            for images in pictures(source, data.side):
-                yield autoencoder.raw_moments(images.to(device))
+    def posteriors(advance: Callable[[int], None]) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in pictures(source, side):
+            with torch.no_grad(), autocast(precision, device):
+                yield autoencoder.raw_moments(batch["image"].to(device))
+            advance(len(batch["index"]))
 
-    autoencoder.stats.measure(posteriors())
+    with counting("measuring latents", len(source)) as advance:
+        autoencoder.stats.measure(posteriors(advance))
+
+
+def _latent_batches(
+    source: Source, config: DiffusionRun, autoencoder: Autoencoder, folder: Path
+) -> Callable[[int], Iterator[Batch]]:
+    """Batches from a latent cache, or of pictures where there is nothing to cache."""
+    data, trainer = config.data, config.trainer
+    if isinstance(autoencoder, PixelSpace):
+        return Loader(source, data.side, trainer.batch_size, trainer.seed, Augment(data.crop, data.flip)).batches
+    device = next(autoencoder.parameters()).device
+
+    def encode(images: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad(), autocast(trainer.precision, device):
+            return autoencoder.moments(images.to(device))
+
+    with counting("encoding pictures", len(source)) as advance:
+        cache = LatentCache.open(
+            folder,
+            source,
+            encode,
+            side=data.side,
+            autoencoder=weights_hash(autoencoder),
+            flips=data.flip,
+            advance=advance,
+        )
+    return LatentLoader(cache, source, trainer.batch_size, trainer.seed).batches
+
+
+def _save_pictures(path: Path, images: Tensor) -> None:
+    save_png(grid(images.float(), columns=8, cell=96), path)
+
+
+def _size(module: torch.nn.Module) -> str:
+    return f"{sum(p.numel() for p in module.parameters()) / 1e6:.1f} M parameters"
+
+
+def _tell(result: TrainResult, bad: dict[int, str]) -> None:
+    line = f"  {result.steps} steps, {result.images_per_second:.0f} images/s"
+    if result.matmul_rate:
+        line += (
+            f", {result.flops_per_second / 1e9:.0f} GFLOP/s = {result.share:.0%} of the {result.matmul_rate / 1e9:.0f} "
+            "GFLOP/s that a large matrix product reaches here"
+        )
+    console().print(line)
+    if bad:
+        console().print(f"  {len(bad)} pictures could not be used: {'; '.join(list(bad.values())[:3])}")
+
+
+def _notes(source: Source, result: TrainResult, data: DataConfig) -> dict[str, Any]:
+    captions = list(dict.fromkeys(c for c in source.captions() if c))
+    return {
+        "data": data.source,
+        "pictures": len(source),
+        "steps": result.steps,
+        "seconds": round(result.seconds, 1),
+        "classes": list(source.classes),
+        "captions": captions[:64],
+    }
+
+

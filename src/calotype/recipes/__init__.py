@@ -101,5 +101,5 @@ def get(name: str | None, kind: Kind | None = None) -> Recipe:
     if name not in known:
         raise UnknownName("recipe", name, [n for n, r in known.items() if kind in (None, r.kind)])
     if kind not in (None, known[name].kind):
-        raise UserError(f"recipe {name!r} trains a {known[name].kind}, not a {kind}; see `calotype recipes`")
+        raise UserError(f"recipe {name!r} is for {known[name].kind}, not for {kind}; see `calotype recipes`")
     return known[name]

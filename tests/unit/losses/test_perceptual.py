@@ -100,7 +100,7 @@ def test_gradient_reaches_the_picture_and_nothing_else(perceptual: Perceptual, p
     assert not any(p.requires_grad for p in perceptual.parameters())
     # A small step against the gradient brings the pictures closer.
     step = 1e-3 * gradient / gradient.abs().mean()
-    assert float(perceptual(x, y - step)) < float(before)
+    assert float(perceptual(x, y - step).detach()) < float(before.detach())
 
 
 def test_stays_frozen_and_out_of_checkpoints(perceptual: Perceptual) -> None:

@@ -50,7 +50,7 @@ def test_mistakes_in_asking() -> None:
     recipe("small-codec", kind="autoencoder")(make)
     with pytest.raises(UnknownName, match="did you mean 'small-faces'"):
         get("smal-faces")
-    with pytest.raises(UserError, match="trains a diffusion, not a autoencoder"):
+    with pytest.raises(UserError, match="is for diffusion, not for autoencoder"):
         get("small-faces", "autoencoder")
     with pytest.raises(UserError, match="no default diffusion recipe; name one with --recipe"):
         get(None, "diffusion")

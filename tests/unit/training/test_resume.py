@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import training_toys
 from training_toys import Duel, Regress, fit
 
@@ -99,10 +100,12 @@ def test_damaged_checkpoint_falls_back_and_the_end_is_the_same(tmp_path):
 
 
 def test_another_machine_is_said(tmp_path, monkeypatch):
+    threads = torch.get_num_threads()
     fit(tmp_path, steps=5)
-    monkeypatch.setattr(training_toys.torch, "get_num_threads", lambda: 99)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 99)
     fit(tmp_path, steps=6)
-    assert "threads 1 -> 99" in (tmp_path / "events.jsonl").read_text().replace("threads 2", "threads 1")
+    text = (tmp_path / "events.jsonl").read_text()
+    assert f"threads {threads} -> 99" in text and "not bit for bit" in text
 
 
 def script(*arguments: object) -> dict[str, object]:
@@ -122,9 +125,9 @@ def test_kill_minus_nine(tmp_path):
 
 @needs_fork
 def test_signals_at_random_moments(tmp_path):
-    steps = 2000
+    steps = 1500
     seen = script("signals", tmp_path / "parts", steps, random.Random(3).randrange(1000))
     assert len(seen["codes"]) >= 10 and all(seen["codes"]), seen
     assert seen["late"] < 2.0
-    fit(tmp_path / "whole", steps=steps, save_every=7)
+    fit(tmp_path / "whole", steps=steps, save_every=40)
     assert outcome(tmp_path / "parts", steps) == outcome(tmp_path / "whole", steps)

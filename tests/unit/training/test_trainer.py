@@ -260,7 +260,9 @@ def test_max_seconds_stops_saved_and_counts_earlier_parts(tmp_path):
     result = fit(tmp_path, steps=1_000_000, max_seconds=0.3).result
     assert not result.finished and 0.3 <= result.seconds < 3.0 and result.steps > 0
     verify_directory(tmp_path / f"checkpoints/step-{result.steps:08d}")
-    assert fit(tmp_path, steps=1_000_000, max_seconds=0.3).result.steps == result.steps
+    again = fit(tmp_path, steps=1_000_000, max_seconds=0.3).result
+    # A checkpoint's clock stops before it is written, so a few milliseconds may be left.
+    assert again.resumed_from == result.steps and not again.finished and again.seconds < 3.0
 
 
 def test_a_second_interrupt_stops_at_once(tmp_path):

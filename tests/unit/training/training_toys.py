@@ -158,7 +158,7 @@ def signals(path: Path, steps: int, seed: int) -> dict[str, object]:
     dice, codes, late = random.Random(seed), [], 0.0
     while True:
         there, here = os.pipe()
-        child = trainee(path, here, steps=steps, save_every=7)
+        child = trainee(path, here, steps=steps, save_every=40)
         number = dice.choice([signal.SIGTERM, signal.SIGINT])
         os.read(there, 1)
         time.sleep(dice.uniform(0.0, 0.1))

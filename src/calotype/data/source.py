@@ -1,0 +1,61 @@
+"""Where pictures come from.
+
+A `Source` is a list of records, each a picture with what is known about it. `open_source("embedded:fluent-people")` or
+`open_source("my/photos")` gives one.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class Record:
+    """One picture.
+
+    Args:
+        image: RGB.
+        caption: "" if there is none.
+        label: index into the source's classes, -1 if there is none.
+        key: names the picture to people (a file name).
+    """
+
+    image: Image.Image
+    caption: str
+    label: int
+    key: str
+
+
+class Source(ABC):
+    """A finite list of pictures. Records are decoded when they are asked for."""
+
+    name: str
+    classes: tuple[str, ...]
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of pictures."""
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Record:
+        """Decode one; raises `BadImage`."""
+
+    @abstractmethod
+    def captions(self) -> Sequence[str]:
+        """All captions, in order, without decoding pictures; "" where there is none."""
+
+    @abstractmethod
+    def labels(self) -> Sequence[int]:
+        """All labels, in order; -1 where there is none."""
+
+    @abstractmethod
+    def key(self, index: int) -> str:
+        """The name of one picture."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A hash of what the source holds (names and sizes, or bytes), for caches."""

@@ -1,0 +1,162 @@
+"""The reports of single runs: a page to look at, written when training has finished."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from calotype.autoencoder.base import Autoencoder
+from calotype.autoencoder.latent import LatentAutoencoder
+from calotype.console import console, counting
+from calotype.data.loader import pictures
+from calotype.data.source import Source
+from calotype.evaluation.runner import ReconstructionScores, score_reconstruction
+from calotype.generation.generate import Plan, generate
+from calotype.generation.images import grid, save_png
+from calotype.model import LatentDiffusion
+from calotype.registry import to_plain
+from calotype.report.html import Report, Section
+from calotype.report.plots import loss_curves
+from calotype.runs import AutoencoderRun, DiffusionRun
+from calotype.training.run import RunDirectory
+from calotype.training.trainer import TrainResult
+
+MEASURED = 1000
+"""Pictures that a single run's report is measured on, at most."""
+
+
+def autoencoder_report(
+    run: RunDirectory, config: AutoencoderRun, held_out: Source, autoencoder: LatentAutoencoder, result: TrainResult
+) -> ReconstructionScores:
+    """Measure reconstructions of pictures that were not trained on; write RUN/reconstructions.png and report.html."""
+    x, y = reconstructions(autoencoder, held_out, config.data.side)
+    scores = score_reconstruction([(x, y)], pictures=f"held-out pictures of {held_out.name}")
+    show = torch.stack([x[:16], y[:16]], 1).flatten(0, 1)
+    save_png(grid(show, columns=8, cell=128, title="original, reconstruction"), run.path / "reconstructions.png")
+    report = Report(
+        "A perceptual autoencoder",
+        f"Eight bits per channel become {autoencoder.channels} numbers for every {autoencoder.factor} x "
+        f"{autoencoder.factor} pixels; below, what comes back.",
+        {"data": held_out.name, "steps": f"{result.steps:,}", "time": minutes(result.seconds)},
+    )
+    report.lead.compare({"original": list(x[:16]), "reconstruction": list(y[:16])}, columns=8)
+    reconstruction_tiles(report, scores)
+    training_section(report, "Training", run.metrics, result)
+    report.section("How this was measured").text(scores.protocol).details("Config of the run", to_plain(config))
+    report.save(run.report)
+    console().print(f"  held-out pictures: PSNR {scores.psnr.mean:.2f} dB, SSIM {scores.ssim.mean:.3f}; see {run.report}")
+    return scores
+
+
+def diffusion_report(
+    run: RunDirectory, config: DiffusionRun, source: Source, model: LatentDiffusion, result: TrainResult
+) -> None:
+    """Sample pictures for wishes of the data; write RUN/samples.png and report.html."""
+    wishes = some_wishes(source, model, 32)
+    labels = describe(wishes, 32)
+    images = sample_images(model, wishes, config.preview, 32, seed=0, what="sampling 32 pictures")
+    save_png(grid(images, columns=8, captions=labels, cell=128), run.path / "samples.png")
+    report = Report(
+        "A latent diffusion model",
+        "Developed out of noise; the wish is below each picture.",
+        {"data": source.name, "steps": f"{result.steps:,}", "time": minutes(result.seconds)},
+    )
+    report.lead.pictures(images, labels, columns=8)
+    training_section(report, "Training", run.metrics, result)
+    report.section("Config").details("Config of the run", to_plain(config))
+    report.save(run.report)
+
+
+@torch.no_grad()
+def reconstructions(autoencoder: Autoencoder, source: Source, side: int) -> tuple[Tensor, Tensor]:
+    """Pictures of a source, at most `MEASURED`, and what the autoencoder makes of them; both on the CPU."""
+    device = next(autoencoder.parameters()).device
+    xs, ys = [], []
+    for batch in islice(pictures(source, side), -(-MEASURED // 64)):
+        x = batch["image"]
+        xs.append(x)
+        ys.append(autoencoder.decode(autoencoder.encode(x.to(device))).clamp(-1, 1).cpu())
+    return torch.cat(xs), torch.cat(ys)
+
+
+def sample_images(
+    model: LatentDiffusion, wishes: Mapping[str, Sequence[Any]], plan: Plan, n: int, *, seed: int, what: str
+) -> Tensor:
+    """n pictures (n, 3, H, W) on the CPU, with progress shown."""
+    done = []
+    with counting(what, n * plan.steps) as advance:
+        for update in generate(model, wishes, plan, n=n, seed=seed):
+            advance(len(update.x_0))
+            if update.image is not None:
+                done.append(update.image.cpu())
+    return torch.cat(done)
+
+
+def some_wishes(source: Source, model: LatentDiffusion, n: int) -> dict[str, list[Any]]:
+    """Wishes spread evenly over the data, for the kinds that the model takes."""
+    rows = [k * len(source) // n for k in range(n)]
+    captions, labels = source.captions(), source.labels()
+    known = {"caption": [captions[i] for i in rows], "label": [labels[i] for i in rows]}
+    return {key: values for key, values in known.items() if key in model.conditioner.reads}
+
+
+def describe(wishes: Mapping[str, Sequence[Any]], n: int) -> list[str]:
+    """What to write below each of n pictures: the caption, else the class."""
+    return [str(next((v[i] for v in wishes.values() if v[i] not in ("", -1)), "")) for i in range(n)]
+
+
+def reconstruction_tiles(report: Report, scores: ReconstructionScores) -> None:
+    """The headline figures of the first stage."""
+    n = f"{scores.n} held-out pictures"
+    report.tile("PSNR", f"{scores.psnr.mean:.1f}", f"± {scores.psnr.std:.1f}, {n}", unit="dB")
+    report.tile("SSIM", f"{scores.ssim.mean:.3f}", f"± {scores.ssim.std:.3f}, {n}")
+    report.tile("Perceptual distance", f"{scores.perceptual.mean:.3f}", f"± {scores.perceptual.std:.3f}, lite0, {n}")
+
+
+def training_section(report: Report, title: str, metrics: Path, result: TrainResult) -> Section:
+    """Loss curves and the speed of one stage."""
+    section = report.section(title).figures(loss_curves(read_lines(metrics), interesting(metrics)))
+    rows = [
+        ["steps", f"{result.steps:,}"],
+        ["wall time", minutes(result.seconds)],
+        ["images per second", f"{result.images_per_second:.0f}"],
+        ["steps skipped (not finite)", str(result.skipped)],
+    ]
+    if result.matmul_rate:
+        rows += [
+            ["GFLOP/s while training", f"{result.flops_per_second / 1e9:.0f}"],
+            ["GFLOP/s of a large matrix product here", f"{result.matmul_rate / 1e9:.0f}"],
+            ["share", f"{result.share:.0%}"],
+        ]
+    return section.table(["", title.lower()], rows)
+
+
+def read_lines(metrics: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl."""
+    with metrics.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file if line.strip()]
+
+
+def interesting(metrics: Path) -> list[str]:
+    """The scalars worth a drawing: losses and what explains them, not clocks and learning rates."""
+    dull = ("lr", "grad_norm", "seconds", "images_per_second", "step")
+    names = dict.fromkeys(k for line in read_lines(metrics) for k in line)
+    return [n for n in names if n.rpartition("/")[2] not in dull]
+
+
+def minutes(seconds: float) -> str:
+    """ "3 min 20 s"."""
+    whole = round(seconds)
+    return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"
+
+
+def plain_scores(scores: object) -> dict[str, Any]:
+    """A dataclass of scores as JSON values."""
+    return asdict(scores)  # type: ignore[call-overload,no-any-return]
