@@ -33,7 +33,14 @@ def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda n: None
         console().print(f"{what}: {time.monotonic() - begun:.1f} s")
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),

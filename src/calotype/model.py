@@ -28,7 +28,15 @@ from calotype.diffusion.clock import Clock
 from calotype.diffusion.denoiser import Denoiser
 from calotype.diffusion.schedule import Schedule
 from calotype.errors import CorruptFile, UserError
-from calotype.files import commit_directory, load_state, read_json, read_tensors, verify_directory, write_json, write_tensors
+from calotype.files import (
+    commit_directory,
+    load_state,
+    read_json,
+    read_tensors,
+    verify_directory,
+    write_json,
+    write_tensors,
+)
 from calotype.nn.unet import UNet, UNetConfig
 from calotype.registry import from_plain, to_plain
 from calotype.types import Image, Latent
@@ -180,9 +188,13 @@ def _read_config(path: Path, *kinds: str) -> dict[str, Any]:
     if not isinstance(config, dict) or "kind" not in config:
         raise CorruptFile(f"{path / 'config.json'} is not a Calotype model config; copy the model folder again")
     if config["kind"] not in kinds:
-        raise UserError(f"{path} holds a model of kind {config['kind']!r}, but {' or '.join(map(repr, kinds))} is needed")
+        raise UserError(
+            f"{path} holds a model of kind {config['kind']!r}, but {' or '.join(map(repr, kinds))} is needed"
+        )
     if config.get("format") != FORMAT:
-        raise UserError(f"{path} has format {config.get('format')}, this version reads {FORMAT}; install a newer Calotype")
+        raise UserError(
+            f"{path} has format {config.get('format')}, this version reads {FORMAT}; install a newer Calotype"
+        )
     return config
 
 

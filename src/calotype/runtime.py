@@ -7,6 +7,7 @@ import os
 import platform
 from contextlib import AbstractContextManager
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ def tune_allocator() -> bool:
     """Let glibc keep large blocks instead of returning each to the kernel; returns whether it was done.
 
     By default every tensor above some size is mapped and unmapped anew, and its pages are cleared at first touch: tens
-    of thousands of page faults per training step, a quarter to a third of its time on a CPU. Peak memory stays the same,
-    but it is not given back before the process ends. Called when `calotype` is imported;
+    of thousands of page faults per training step, a quarter to a third of its time on a CPU. Peak memory stays the
+    same, but it is not given back before the process ends. Called when `calotype` is imported;
     `CALOTYPE_ALLOCATOR=default` turns it off.
     """
     if os.environ.get("CALOTYPE_ALLOCATOR") == "default" or platform.libc_ver()[0] != "glibc":
@@ -44,7 +45,7 @@ def best_device() -> torch.device:
 @cache
 def _cpu_has_fast_bf16() -> bool:
     try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+        with Path("/proc/cpuinfo").open(encoding="ascii", errors="replace") as file:
             flags = next((line for line in file if line.startswith("flags")), "")
     except OSError:  # no Linux: nothing is known, and fp32 is never wrong
         return False
@@ -65,6 +66,4 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
     if precision not in ("auto", "fp32", "bf16"):
         raise ValueError(f"precision must be 'auto', 'fp32' or 'bf16', got {precision!r}")
     fast = device.type == "cuda" or (device.type == "cpu" and _cpu_has_fast_bf16())
-    return torch.autocast(
-        device.type, torch.bfloat16, enabled=precision == "bf16" or (precision == "auto" and fast)
-    )
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16" or (precision == "auto" and fast))

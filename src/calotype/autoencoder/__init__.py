@@ -1,0 +1,1 @@
+"""Image <-> latent: autoencoders, bottlenecks, statistics."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 
 from calotype.autoencoder.base import Autoencoder, LatentStats, autoencoders
@@ -91,5 +90,5 @@ class LatentAutoencoderConfig:
     bottleneck: BottleneckConfig = field(default_factory=GaussianConfig)
 
     def build(self) -> LatentAutoencoder:
-        """A fresh autoencoder, channels-last in memory."""
-        return LatentAutoencoder(self).to(memory_format=torch.channels_last)
+        """A fresh autoencoder."""
+        return LatentAutoencoder(self)

@@ -1,0 +1,1 @@
+"""From wishes to conditions; one file per kind of wish."""

@@ -28,7 +28,7 @@ PAD, END = "[pad]", "[end]"
 
 
 def learn_tokenizer(captions: Sequence[str], vocabulary: int) -> Tokenizer:
-    """A lower-casing byte-level BPE over these captions, at most `vocabulary` pieces; every caption ends with `[end]`."""
+    """A lower-casing byte-level BPE over these captions, at most `vocabulary` pieces; a caption ends with `[end]`."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -86,7 +86,8 @@ class Text(Conditioner):
 
     def null(self, n: int) -> Condition:
         """The empty caption, encoded once."""
-        return self({"caption": [""]}).expand(n)
+        empty: Condition = self({"caption": [""]})
+        return empty.expand(n)
 
     def assets(self) -> Mapping[str, str]:
         """The tokenizer, in the `tokenizers` library's JSON."""

@@ -1,0 +1,1 @@
+"""Pictures from anywhere, in a repeatable order."""

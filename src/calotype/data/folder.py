@@ -131,7 +131,9 @@ def _from_metadata(folder: Path) -> tuple[list[Entry], tuple[str, ...]]:
                 raise UserError(f"{where}: there is no file {row['file_name']!r}; correct the name or remove the line")
             caption = row.get("caption", row.get("text"))
             label = row.get("label", row.get("class"))
-            rows.append((path, _sidecar(path) if caption is None else str(caption), None if label is None else str(label)))
+            rows.append(
+                (path, _sidecar(path) if caption is None else str(caption), None if label is None else str(label))
+            )
     classes = tuple(sorted({label for _, _, label in rows if label is not None}))
     return [Entry(p, c, -1 if label is None else classes.index(label)) for p, c, label in rows], classes
 
@@ -142,7 +144,7 @@ def _row(line: str, where: str) -> dict[str, Any]:
     except (json.JSONDecodeError, RecursionError) as error:
         raise UserError(f"{where} is not JSON ({error}); write one object per line") from error
     if not isinstance(row, dict) or not isinstance(row.get("file_name"), str):
-        raise UserError(f"{where} has no 'file_name'; write {{\"file_name\": \"cat.png\", \"caption\": \"a cat\"}}")
+        raise UserError(f'{where} has no \'file_name\'; write {{"file_name": "cat.png", "caption": "a cat"}}')
     return row
 
 

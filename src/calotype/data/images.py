@@ -55,13 +55,17 @@ def open_image(
     except BadImage:
         raise
     except Exception as error:  # decoders raise whatever the damage makes them raise
-        raise BadImage(f"{name} cannot be read as a picture ({type(error).__name__}: {error}); remove or replace it") from error
+        raise BadImage(
+            f"{name} cannot be read as a picture ({type(error).__name__}: {error}); remove or replace it"
+        ) from error
 
 
 def _rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
     if image.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
         values = np.asarray(image, dtype=np.float32)
-        image = Image.fromarray((values / (65535.0 if values.max(initial=0) > 255 else 255.0) * 255).clip(0, 255).astype(np.uint8))
+        image = Image.fromarray(
+            (values / (65535.0 if values.max(initial=0) > 255 else 255.0) * 255).clip(0, 255).astype(np.uint8)
+        )
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         under = Image.new("RGBA", rgba.size, (*background, 255))
@@ -70,7 +74,7 @@ def _rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
 
 
 def square(image: Image.Image, side: int, x: float = 0.5, y: float = 0.5) -> Image.Image:
-    """Scale the short side to `side` (Lanczos, antialiased) and cut a square at (x, y) in [0, 1] of what is left over."""
+    """Scale the short side to `side` (Lanczos) and cut a square at (x, y) in [0, 1] of what is left over."""
     width, height = image.size
     scale = side / min(width, height)
     wide, high = max(side, round(width * scale)), max(side, round(height * scale))

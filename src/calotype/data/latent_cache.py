@@ -4,9 +4,9 @@
     CACHE/latents.safetensors        mean and std (copies, n, C, h, w) in float16, index (n,)
     CACHE/manifest.json
 
-Mean *and* standard deviation are stored, so training draws a fresh posterior sample every time. With `flips` the mirrored
-pictures are encoded too. A cache of another source, autoencoder or size is made anew, never used. float16 keeps three
-digits of numbers of unit variance, a thousand times finer than the posterior's own noise in any KL model, at half the size.
+Mean *and* standard deviation are stored, so training draws a fresh posterior sample every time. With `flips` the
+mirrored pictures are encoded too. A cache of another source, autoencoder or size is made anew, never used. float16
+keeps three digits of numbers of unit variance, finer than any noise the sampler ends at, in half the memory.
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ class LatentCache:
             advance(len(batch["index"]))
         if not index:
             raise UserError(f"no picture of {source.name} can be read")
-        cache = cls(torch.stack([torch.cat(m) for m in means]), torch.stack([torch.cat(s) for s in stds]), torch.cat(index))
+        cache = cls(
+            torch.stack([torch.cat(m) for m in means]), torch.stack([torch.cat(s) for s in stds]), torch.cat(index)
+        )
         with commit_directory(folder) as new:
             write_json(new / "index.json", what)
             write_tensors(new / "latents.safetensors", {"mean": cache.mean, "std": cache.std, "index": cache.index})
@@ -130,7 +132,9 @@ class LatentLoader:
     def _batch(self, step: int) -> Batch:
         rows, epochs = self.order.batch(step, self.batch_size)
         copies = len(self.cache.mean)
-        copy = torch.tensor([fold(self.seed, "copy", int(r), int(e)) % copies for r, e in zip(rows, epochs, strict=True)])
+        copy = torch.tensor(
+            [fold(self.seed, "copy", int(r), int(e)) % copies for r, e in zip(rows, epochs, strict=True)]
+        )
         row = torch.from_numpy(rows)
         index = self.cache.index[row]
         return {

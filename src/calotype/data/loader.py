@@ -45,7 +45,9 @@ class Augment:
         """Place (x, y) of the crop in [0, 1] and whether to mirror."""
         bits = fold(seed, "augment", sample, epoch)
         x, y = (bits & 0xFFFF) / 0xFFFF, (bits >> 16 & 0xFFFF) / 0xFFFF
-        return (x, y, self.flip and bool(bits >> 32 & 1)) if self.crop else (0.5, 0.5, self.flip and bool(bits >> 32 & 1))
+        return (
+            (x, y, self.flip and bool(bits >> 32 & 1)) if self.crop else (0.5, 0.5, self.flip and bool(bits >> 32 & 1))
+        )
 
 
 class Bad:

@@ -111,8 +111,6 @@ def _decode(model: LatentDiffusion, z: Latent) -> Image:
     return model.decode(z).clamp(-1.0, 1.0)
 
 
-def images(
-    model: LatentDiffusion, wishes: Mapping[str, Sequence[Any]], plan: Plan, *, n: int, seed: int
-) -> Tensor:
+def images(model: LatentDiffusion, wishes: Mapping[str, Sequence[Any]], plan: Plan, *, n: int, seed: int) -> Tensor:
     """The finished pictures of `generate`, (n, 3, H, W) in [-1, 1] on the CPU."""
     return torch.cat([u.image.cpu() for u in generate(model, wishes, plan, n=n, seed=seed) if u.image is not None])

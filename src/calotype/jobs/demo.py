@@ -60,7 +60,7 @@ SHOWN = (
     "loudly crying face",
     "cook, medium skin tone",
     "angry face",
-    "mage, dark skin tone",
+    "man mage, dark skin tone",
     "farmer, light skin tone",
     "person running",
     "grinning cat",
@@ -106,7 +106,9 @@ def demo(out: Path, minutes_wanted: float | None = None) -> Demo:
     """
     begun = time.monotonic()
     scale = 1.0 if minutes_wanted is None else minutes_wanted / MINUTES
-    first: AutoencoderRun = _scaled(get("emoji-autoencoder").build(), scale, [f"data.source={TRAINING}", "data.held_out=0"])
+    first: AutoencoderRun = _scaled(
+        get("emoji-autoencoder").build(), scale, [f"data.source={TRAINING}", "data.held_out=0"]
+    )
     second: DiffusionRun = _scaled(get("emoji-diffusion").build(), scale, [f"data.source={TRAINING}"])
     second = replace(second, autoencoder=str(out / "autoencoder"))
     held_out = open_source(HELD_OUT)
@@ -130,7 +132,12 @@ def demo(out: Path, minutes_wanted: float | None = None) -> Demo:
     training = _images(stage2.training, model.side)
     wishes = some_wishes(stage2.training, model, MEASURED)
     samples = sample_images(
-        model, wishes, replace(plan, steps=15, batch=64), MEASURED, seed=11, what=f"sampling {MEASURED} pictures to measure"
+        model,
+        wishes,
+        replace(plan, steps=15, batch=64),
+        MEASURED,
+        seed=11,
+        what=f"sampling {MEASURED} pictures to measure",
     )
     with torch.no_grad():
         generation = score_generation(
@@ -228,9 +235,9 @@ def _write(
         "out: no variant of their concepts was trained on.",
     ).compare({"original": list(pairs[0][:16]), "reconstruction": list(pairs[1][:16])}, columns=8)
     if copies is not None:
-        order = torch.tensor(copies.distance).argsort()
+        order = torch.tensor(copies.features.distance).argsort()
         rows = order[torch.linspace(0, len(order) - 1, 16).long()].tolist()
-        neighbours = [copies.neighbour[i] for i in rows]
+        neighbours = [copies.features.neighbour[i] for i in rows]
         report.section(
             "How much is memorised",
             "Each sample beside the training picture that is nearest to it in the feature space, from the nearest pair "
@@ -240,10 +247,10 @@ def _write(
         ).figures(
             [
                 histogram(
-                    {"samples": copies.distance, "held-out pictures": copies.heldout_distance},
+                    {"samples": copies.features.distance, "held-out pictures": copies.features.heldout_distance},
                     title="Distance to the nearest training picture",
                     xlabel="feature distance",
-                    marks={"close": copies.threshold},
+                    marks={"close": copies.features.threshold},
                 )
             ]
         ).note(

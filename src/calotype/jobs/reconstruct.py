@@ -74,5 +74,7 @@ def _expanded(images: Sequence[Path]) -> list[Path]:
         else:
             raise UserError(f"there is no picture {path}; name pictures or a folder of them")
     if not files:
-        raise UserError(f"no pictures in {', '.join(map(str, images)) or 'the empty list'}; looked for {', '.join(SUFFIXES)}")
+        raise UserError(
+            f"no pictures in {', '.join(map(str, images)) or 'the empty list'}; looked for {', '.join(SUFFIXES)}"
+        )
     return files

@@ -51,7 +51,9 @@ def autoencoder_report(
     training_section(report, "Training", run.metrics, result)
     report.section("How this was measured").text(scores.protocol).details("Config of the run", to_plain(config))
     report.save(run.report)
-    console().print(f"  held-out pictures: PSNR {scores.psnr.mean:.2f} dB, SSIM {scores.ssim.mean:.3f}; see {run.report}")
+    console().print(
+        f"  held-out pictures: PSNR {scores.psnr.mean:.2f} dB, SSIM {scores.ssim.mean:.3f}; see {run.report}"
+    )
     return scores
 
 
@@ -103,7 +105,7 @@ def some_wishes(source: Source, model: LatentDiffusion, n: int) -> dict[str, lis
     """Wishes spread evenly over the data, for the kinds that the model takes."""
     rows = [k * len(source) // n for k in range(n)]
     captions, labels = source.captions(), source.labels()
-    known = {"caption": [captions[i] for i in rows], "label": [labels[i] for i in rows]}
+    known: dict[str, list[Any]] = {"caption": [captions[i] for i in rows], "label": [labels[i] for i in rows]}
     return {key: values for key, values in known.items() if key in model.conditioner.reads}
 
 

@@ -8,14 +8,18 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from calotype import __version__
 from calotype.console import console, counting
 from calotype.diffusion.guidance import ClassifierFree
 from calotype.diffusion.samplers.base import samplers
 from calotype.diffusion.times import grids
 from calotype.generation.generate import Plan, generate
+from calotype.generation.images import Parameters, save_png
 from calotype.generation.images import grid as picture_grid
-from calotype.generation.images import save_png, to_pil
 from calotype.model import LatentDiffusion, model_folder
+from calotype.registry import to_plain
 from calotype.runtime import best_device
 
 
@@ -56,6 +60,15 @@ def sample(
         wishes["label"] = list(islice(cycle(classes), n))
     model.conditioner.check(wishes)
     out = out or run / f"samples-seed{seed}.png"
+    record = {"model": str(folder), "seed": seed, "sampling": to_plain(plan)}
+    settings = {
+        "Steps": str(steps),
+        "Sampler": f"{sampler} {grid}",
+        "CFG scale": f"{scale:g}",
+        "Seed": str(seed),
+        "Size": f"{model.side}x{model.side}",
+        "Version": f"Calotype {__version__}",
+    }
     pictures, paths = [], []
     labels = [", ".join(str(wishes[k][i]) for k in wishes) for i in range(n)] if wishes else None
     with counting(f"sampling {n} pictures, {steps} steps of {sampler}", n * steps) as advance:
@@ -65,19 +78,11 @@ def sample(
                 continue
             for k, image in enumerate(update.image, update.first):
                 path = out.with_suffix("") / f"{k:04d}.png"
-                settings = {
-                    "caption": labels[k] if labels else "",
-                    "steps": steps,
-                    "sampler": f"{sampler} {grid}",
-                    "scale": scale,
-                    "seed": seed,
-                    "index": k,
-                    "model": str(folder),
-                }
-                pictures.append(to_pil(image))
                 path.parent.mkdir(parents=True, exist_ok=True)
-                save_png(pictures[-1], path, settings)
+                wish = labels[k] if labels else ""
+                save_png(image, path, Parameters(wish, settings=settings), record | {"index": k, "wish": wish})
+                pictures.append(image.cpu())
                 paths.append(path)
-    save_png(picture_grid(pictures, captions=labels), out, {"steps": steps, "scale": scale, "seed": seed})
+    save_png(picture_grid(torch.stack(pictures), captions=labels), out, Parameters(settings=settings), record)
     console().print(f"{n} pictures: [bold]{out}[/] and one by one in {out.with_suffix('')}/")
     return Sampled(out, paths)

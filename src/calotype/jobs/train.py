@@ -231,5 +231,3 @@ def _notes(source: Source, result: TrainResult, data: DataConfig) -> dict[str, A
         "classes": list(source.classes),
         "captions": captions[:64],
     }
-
-

@@ -1,0 +1,1 @@
+"""What training compares; one file per idea."""

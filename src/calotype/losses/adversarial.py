@@ -73,7 +73,8 @@ def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, weight: float) 
         weight: the constant factor ("disc_weight").
     """
     ratio = reconstruction.norm() / (adversarial.norm() + 1e-4)
-    return (ratio.clamp(0.0, 1e4) * weight).detach()
+    balance: Tensor = (ratio.clamp(0.0, 1e4) * weight).detach()
+    return balance
 
 
 def value_with_gradient(x: Tensor, gradient: Tensor, value: Tensor) -> Tensor:

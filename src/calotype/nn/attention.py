@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from calotype.nn.layers import group_norm, zero
 
-
 SMALL = 1024
 """Positions up to which the explicit products beat the fused kernel on CPUs, forward and backward together."""
 
@@ -29,7 +28,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
-    return scores.softmax(-1).to(v.dtype) @ v
+    out: Tensor = scores.softmax(-1).to(v.dtype) @ v
+    return out
 
 
 class Attention(nn.Module):

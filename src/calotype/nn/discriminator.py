@@ -6,6 +6,7 @@ Isola et al. 2017 (pix2pix), https://arxiv.org/abs/1611.07004, appendix 6.1.2; a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -18,7 +19,7 @@ class PatchDiscriminator(nn.Module):
         self.config = config
         widths = [config.channels * min(2**n, 8) for n in range(config.layers + 1)]
         parts: list[nn.Module] = [nn.Conv2d(config.image_channels, widths[0], 4, 2, 1), nn.LeakyReLU(0.2)]
-        for n, (incoming, width) in enumerate(zip(widths, widths[1:], strict=False), 1):
+        for n, (incoming, width) in enumerate(pairwise(widths), 1):
             stride = 2 if n < config.layers else 1
             parts += [
                 nn.Conv2d(incoming, width, 4, stride, 1, bias=False),  # the normalisation's shift is its bias

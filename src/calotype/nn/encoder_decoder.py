@@ -150,5 +150,3 @@ class Decoder(nn.Module):
         """The last convolution's weight, where the adaptive weight compares gradients."""
         weight: Tensor = self.conv_out.weight
         return weight
-
-

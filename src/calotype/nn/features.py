@@ -53,8 +53,12 @@ class Lite0Features(nn.Module):
             weights = {k: v.float() for k, v in read_tensors(path).items() if not k.endswith("num_batches_tracked")}
         self._fold("stem", weights, "_conv_stem", "_bn0")
         for i, block in enumerate(BLOCKS):
-            names = (("expand", "_expand_conv", "_bn0"),) if block.expand > 1 else ()
-            for part, conv, norm in (*names, ("depth", "_depthwise_conv", "_bn1"), ("project", "_project_conv", "_bn2")):
+            names: tuple[tuple[str, str, str], ...] = (("expand", "_expand_conv", "_bn0"),) if block.expand > 1 else ()
+            for part, conv, norm in (
+                *names,
+                ("depth", "_depthwise_conv", "_bn1"),
+                ("project", "_project_conv", "_bn2"),
+            ):
                 self._fold(f"block{i}_{part}", weights, f"_blocks.{i}.{conv}", f"_blocks.{i}.{norm}")
 
     def _fold(self, name: str, weights: dict[str, Tensor], conv: str, norm: str) -> None:
@@ -93,4 +97,5 @@ class Lite0Features(nn.Module):
     def pooled(self, x: Tensor) -> Tensor:
         """The mean over space of the last map at 128 pixels, (B, 112): the features of FD-lite0."""
         x = F.interpolate(x.float(), size=(128, 128), mode="bilinear", antialias=True, align_corners=False)
-        return self(x)[-1].mean((2, 3))
+        pooled: Tensor = self(x)[-1].mean((2, 3))
+        return pooled

@@ -1,7 +1,7 @@
 """The denoising UNet, isomorphic to Stable Diffusion's.
 
-Ho et al. 2020, https://arxiv.org/abs/2006.11239; Dhariwal & Nichol 2021, https://arxiv.org/abs/2105.05233; cross-attention
-of Rombach et al. 2022, https://arxiv.org/abs/2112.10752.
+Ho et al. 2020, https://arxiv.org/abs/2006.11239; Dhariwal & Nichol 2021, https://arxiv.org/abs/2105.05233;
+cross-attention of Rombach et al. 2022, https://arxiv.org/abs/2112.10752.
 """
 
 from __future__ import annotations

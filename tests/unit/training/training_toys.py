@@ -112,10 +112,14 @@ def fit(path: Path, **options: object) -> Trainer:
     return t
 
 
-def trainee(path: Path, begun: int, **options: object) -> int:
-    """Fork a process that trains; it writes to `begun` when its first step is done. Its process id."""
+def trainee(path: Path, **options: object) -> int:
+    """Fork a process that trains and wait until it has done its first step (or all of them). Its process id."""
+    there, begun = os.pipe()
     child = os.fork()
     if child:
+        os.close(begun)
+        os.read(there, 1)
+        os.close(there)
         return child
     code = 1
     try:
@@ -135,13 +139,10 @@ def kills(path: Path, number: int, seed: int) -> dict[str, int]:
     seen = {"kills": 0, "writing": 0, "unloadable": 0, "steps": 0}
     folder = path / "checkpoints"
     for _ in range(number):
-        there, here = os.pipe()
-        child = trainee(path, here, task=Regress(500_000), steps=1_000_000, save_every=2)
-        os.read(there, 1)
+        child = trainee(path, task=Regress(500_000), steps=1_000_000, save_every=2)
         time.sleep(dice.uniform(0.0, 0.4))
         os.kill(child, signal.SIGKILL)
         seen["kills"] += os.WIFSIGNALED(os.waitpid(child, 0)[1])
-        os.close(there), os.close(here)
         seen["writing"] += any(folder.glob("*.tmp-*"))
         committed = [p for p in folder.iterdir() if "." not in p.name]
         for checkpoint in committed:
@@ -157,18 +158,17 @@ def signals(path: Path, steps: int, seed: int) -> dict[str, object]:
     """SIGTERM or SIGINT at random moments until the run is finished; the exit codes that were seen."""
     dice, codes, late = random.Random(seed), [], 0.0
     while True:
-        there, here = os.pipe()
-        child = trainee(path, here, steps=steps, save_every=40)
+        child = trainee(path, steps=steps, save_every=40)
         number = dice.choice([signal.SIGTERM, signal.SIGINT])
-        os.read(there, 1)
         time.sleep(dice.uniform(0.0, 0.1))
         sent = time.monotonic()
         os.kill(child, number)
         status = os.waitpid(child, 0)[1]
-        os.close(there), os.close(here)
         late = max(late, time.monotonic() - sent)
         code = os.waitstatus_to_exitcode(status)
-        if code == 0 or (code < 0 and (path / "checkpoints" / f"step-{steps:08d}").exists()):
+        finished = (path / "checkpoints" / f"step-{steps:08d}").exists()
+        # A signal may come between the end of the training and that of the process.
+        if code == 0 or (finished and code != 128 + number):
             return {"codes": codes, "late": late}
         codes.append(code == 128 + number)
 
@@ -176,4 +176,6 @@ def signals(path: Path, steps: int, seed: int) -> dict[str, object]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     verb, run, count, dice = sys.argv[1:]
+    # Whatever PyTorch imports late is imported here, before forking.
+    fit(Path(run).with_name("warm"), steps=1)
     print(json.dumps({"kills": kills, "signals": signals}[verb](Path(run), int(count), int(dice))))

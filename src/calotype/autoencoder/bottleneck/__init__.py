@@ -1,0 +1,1 @@
+"""What limits the information in a latent; one file per kind."""

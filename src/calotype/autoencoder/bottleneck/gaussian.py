@@ -58,5 +58,3 @@ class GaussianConfig:
     def build(self, channels: int) -> Gaussian:
         """A Gaussian bottleneck."""
         return Gaussian(channels, self.weight)
-
-
