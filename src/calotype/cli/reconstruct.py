@@ -12,8 +12,8 @@ from calotype.cli.say import next_command
 
 def reconstruct(
     run: Annotated[Path, typer.Argument(help="A run's folder of either stage, or the demo's.")],
-    images: Annotated[list[Path], typer.Argument(help="Pictures to compress and restore.")],
-    out: Annotated[Path | None, typer.Option(help="A PNG file; by default in the run's folder.")] = None,
+    images: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.")],
+    out: Annotated[Path | None, typer.Option(help="A folder for the results; by default RUN/reconstructed.")] = None,
 ) -> None:
     """Show pictures beside their reconstructions.
 

@@ -27,7 +27,9 @@ def sample(
     sampler: Annotated[str, typer.Option(help="`calotype components sampler` lists them.")] = "dpmpp2m",
     grid: Annotated[str, typer.Option(help="Where the steps lie; `calotype components grid`.")] = "karras",
     seed: Annotated[int, typer.Option(help="Same seed, same pictures.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="A PNG file; by default in the run's folder.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The sheet, a PNG file; single pictures go beside it. By default in RUN.")
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time: speed and memory, not content.")] = 16,
 ) -> None:
     """Develop pictures out of noise."""

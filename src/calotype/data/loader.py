@@ -25,8 +25,8 @@ from calotype.types import Batch
 
 T = TypeVar("T")
 
-BAD_SHARE, BAD_MINIMUM = 0.1, 3
-"""A run aborts when more than this share of the pictures it has met, and at least so many, cannot be read."""
+BAD_SHARE = 0.1
+"""A run aborts when more than this share of its pictures cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,11 @@ class Bad:
     def add(self, index: int, error: BadImage) -> None:
         """Count one; raises `UserError` with examples when there are too many."""
         self.messages[index] = str(error)
-        if len(self.messages) >= BAD_MINIMUM and len(self.messages) > BAD_SHARE * self.total:
+        if len(self.messages) > BAD_SHARE * self.total:
             examples = "; ".join(list(self.messages.values())[:3])
             raise UserError(
-                f"{len(self.messages)} of {self.total} pictures cannot be used, more than {BAD_SHARE:.0%}: {examples}"
+                f"{len(self.messages)} of {self.total} pictures cannot be used, more than {BAD_SHARE:.0%}; "
+                f"remove or replace them (`calotype data show` lists all): {examples}"
             )
 
 

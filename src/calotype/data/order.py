@@ -1,8 +1,8 @@
 """The order of the data: a keyed permutation of each epoch, computed, not stored.
 
 Sample number p of a run (p = 0, 1, 2, ...) belongs to epoch p // n and is `permutation(seed, epoch)(p % n)`. Nothing
-else enters, so the order is the same for any batch size, any number of workers and after any interruption; the whole state
-of the loader is one integer.
+else enters, so the order is the same for any batch size, any number of workers and after any interruption; the whole
+state of the loader is one integer.
 
 The permutation is a Feistel network with cycle walking: four rounds over the smallest even number of bits that holds n,
 applied again while the result is n or more. Black & Rogaway 2002, "Ciphers with arbitrary finite domains".

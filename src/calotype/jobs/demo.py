@@ -207,7 +207,7 @@ def _write(
 
     report = Report(
         "Emoji out of noise",
-        "A latent diffusion model trained from scratch by one command on two CPU cores. The wish is below each picture.",
+        "A latent diffusion model trained from scratch by one command on a CPU. The wish is below each picture.",
         {
             "data": f"{len(stage2.training):,} Fluent emoji, 64 x 64",
             "time": minutes(done.seconds),
@@ -254,9 +254,9 @@ def _write(
                 )
             ]
         ).note(
-            f"{copies.fraction:.0%} of the samples lie nearer to a training picture than all but {copies.expected:.0%} of "
-            f"the held-out emoji do. With {copies.training:,} training pictures, many of them variants of one another, "
-            "and captions that name exactly one of them, a model that follows its caption is close to recalling. Read "
+            f"{copies.fraction:.0%} of the samples lie nearer to a training picture than all but {copies.expected:.0%} "
+            f"of the held-out emoji do. With {copies.training:,} training pictures, many of them variants of one "
+            "another, and captions that name exactly one of them, a model that follows its caption is close to recalling. Read "
             "the samples as a proof that the chain works, not that the model invents."
         )
     training_section(report, "First stage", metrics["autoencoder"], stage1.result)

@@ -147,10 +147,10 @@ def histogram(
         handles = axes.legend(
             loc="lower left", bbox_to_anchor=(0, 1.0), bbox_transform=_edge(axes, figure), ncols=len(sets),
             frameon=False, fontsize=8.5, labelcolor=QUIET, handlelength=1.0, handletextpad=0.5, columnspacing=1.4,
-            borderaxespad=0.0, borderpad=0.3,
+            borderaxespad=0.7, borderpad=0.0,
         )  # fmt: skip
         handles.set_in_layout(False)
-        _title(axes, figure, title, 24)
+        _title(axes, figure, title, 27)
     return Plot(title, figure)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from calotype.evaluation.memorisation import closeness_threshold, find_copies, nearest, thumbnails
+from calotype.evaluation.memorisation import closeness_threshold, closer, find_copies, nearest, thumbnails
 
 
 class Levels:
@@ -67,6 +67,14 @@ def test_expected_fraction_is_exact_whatever_the_distribution() -> None:
     assert sum(shares) / len(shares) == pytest.approx(expected, rel=0.15)
 
 
+def test_closer_is_the_share_of_pairs() -> None:
+    g = torch.Generator().manual_seed(0)
+    a, b = torch.randint(0, 9, (31,), generator=g), torch.randint(2, 9, (17,), generator=g)
+    pairs = [(x < y) + (x == y) / 2 for x in a.tolist() for y in b.tolist()]
+    assert closer(a, b) == pytest.approx(sum(pairs) / len(pairs), abs=1e-12)
+    assert closer(b, b) == pytest.approx(0.5) and closer(b - 20, b) == 1.0 and closer(b + 20, b) == 0.0
+
+
 def test_copies_and_mirrored_copies_are_found_and_located() -> None:
     training, heldout, new = noise(30, 1), noise(40, 2), noise(20, 3)
     g = torch.Generator().manual_seed(4)
@@ -103,12 +111,13 @@ def test_copies_behind_a_blurring_decoder_are_found_through_it() -> None:
     training, heldout = noise(30, 1), noise(40, 2)
     samples = decoder(training[:10])
     found = find_copies(samples, training, heldout, through=decoder, extractor=Levels())
-    assert found.features.fraction == found.pixels.fraction == found.fraction == 1.0
+    assert found.features.fraction == found.pixels.fraction == found.fraction == found.pixels.closer == 1.0
 
 
 def test_new_pictures_are_not_accused() -> None:
     shares = [find_copies(noise(60, 10 + k), noise(30, 1), noise(99, 50 + k), extractor=Levels()) for k in range(12)]
     assert sum(m.fraction for m in shares) / 12 <= shares[0].expected + 0.01
+    assert sum(m.pixels.closer for m in shares) / 12 == pytest.approx(0.5, abs=0.05)
 
 
 def test_refusals() -> None:

@@ -1,0 +1,47 @@
+"""What every source promises, for each of them by existing."""
+
+import pytest
+
+from calotype.data.embedded import NAMES
+from calotype.data.folder import open_source
+from calotype.data.source import Source
+from calotype.data.subset import hold_out
+
+
+@pytest.fixture(params=[*NAMES, "fluent/train", "fluent-people/val"])
+def source(request: pytest.FixtureRequest) -> Source:
+    return open_source(f"embedded:{request.param}")
+
+
+def test_records_agree_with_the_lists(source: Source) -> None:
+    captions, labels = source.captions(), source.labels()
+    assert len(captions) == len(labels) == len(source) > 0
+    for i in {0, len(source) // 2, len(source) - 1}:
+        record = source[i]
+        assert (record.caption, record.label, record.key) == (captions[i], labels[i], source.key(i))
+        assert record.image.mode == "RGB"
+    assert all(-1 <= label < len(source.classes) for label in labels)
+    assert len({source.key(i) for i in range(len(source))}) == len(source)
+
+
+def test_fingerprints_are_stable_and_distinct(source: Source) -> None:
+    assert source.fingerprint() == source.fingerprint()
+    others = {open_source(f"embedded:{n}").fingerprint() for n in (*NAMES, "fluent/train", "fluent-people/val")}
+    assert len(others) == len(NAMES) + 2
+
+
+def test_holding_out_splits_the_whole(source: Source) -> None:
+    training, held_out = hold_out(source, 0.25, seed=0)
+    keys = [[s.key(i) for i in range(len(s))] for s in (training, held_out)]
+    assert sorted(keys[0] + keys[1]) == sorted(source.key(i) for i in range(len(source)))
+    assert len(held_out) == round(0.25 * len(source))
+    again = hold_out(source, 0.25, seed=0)[1]
+    assert [again.key(i) for i in range(len(again))] == keys[1] and again.fingerprint() == held_out.fingerprint()
+    assert held_out[0].caption == held_out.captions()[0]
+
+
+def test_validation_split_shares_no_concept() -> None:
+    train, val = open_source("embedded:fluent/train"), open_source("embedded:fluent/val")
+    assert len(train) + len(val) == len(open_source("embedded:fluent"))
+    base = {c.split(",")[0] for c in train.captions()} & {c.split(",")[0] for c in val.captions()}
+    assert not base

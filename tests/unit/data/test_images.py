@@ -1,0 +1,121 @@
+"""Pictures of every mode come out as RGB; damaged and huge ones as one clear sentence."""
+
+import io
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from calotype.data.images import open_image, square, to_tensor
+from calotype.errors import BadImage
+
+
+def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    data = io.BytesIO()
+    image.save(data, kind, **options)
+    return data.getvalue()
+
+
+COLOURS = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 14, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "I;16"])
+def test_every_mode_becomes_rgb(mode: str) -> None:
+    image = COLOURS if mode == "I;16" else COLOURS.convert(mode)
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(COLOURS.convert("L")).astype(np.uint16) * 257)
+    opened = open_image(encode(image))
+    assert opened.mode == "RGB" and opened.size == (14, 9)
+
+
+def test_cmyk_jpeg() -> None:
+    assert open_image(encode(COLOURS.convert("CMYK"), "JPEG")).mode == "RGB"
+
+
+def test_sixteen_bits_keep_their_brightness() -> None:
+    grey = np.array([[0, 32768, 65535]], dtype=np.uint16)
+    assert np.asarray(open_image(encode(Image.fromarray(grey))))[0, :, 0].tolist() == [0, 127, 255]
+
+
+def test_transparency_shows_the_background() -> None:
+    clear = Image.new("RGBA", (2, 2), (255, 0, 0, 0))
+    assert open_image(encode(clear)).getpixel((0, 0)) == (255, 255, 255)
+    assert open_image(encode(clear), background=(1, 2, 3)).getpixel((0, 0)) == (1, 2, 3)
+    half = Image.new("RGBA", (1, 1), (0, 0, 0, 128))
+    assert open_image(encode(half)).getpixel((0, 0)) == (127, 127, 127)
+
+
+def test_palette_transparency() -> None:
+    image = COLOURS.convert("P")
+    image.info["transparency"] = image.getpixel((0, 0))
+    assert open_image(encode(image, transparency=image.getpixel((0, 0)))).getpixel((0, 0)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    opened = open_image(encode(COLOURS, "PNG", exif=exif))
+    assert opened.size == ((14, 9) if orientation < 5 else (9, 14))
+    if orientation == 3:
+        assert np.array_equal(np.asarray(opened), np.asarray(COLOURS)[::-1, ::-1])
+
+
+def test_animation_gives_its_first_frame() -> None:
+    frames = [Image.new("RGB", (4, 4), c) for c in ("red", "blue")]
+    assert open_image(encode(frames[0], "GIF", save_all=True, append_images=frames[1:])).getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_too_large_is_refused_before_decoding() -> None:
+    with pytest.raises(BadImage, match="3000 x 3000, more than 1 megapixels"):
+        open_image(encode(Image.new("1", (3000, 3000))), max_pixels=1_000_000)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n", b"II*\x00" + b"\0" * 64])
+def test_no_picture_is_refused(content: bytes) -> None:
+    with pytest.raises(BadImage, match="cannot be read as a picture"):
+        open_image(content)
+
+
+def test_other_formats_are_refused() -> None:
+    with pytest.raises(BadImage):
+        open_image(encode(COLOURS, "TIFF"))
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadImage, match=r"gone\.png"):
+        open_image(tmp_path / "gone.png")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF"])
+def test_damage_never_escapes(kind: str) -> None:
+    """400 damaged files per format: a picture or `BadImage`, nothing else."""
+    whole, rng, bad = encode(COLOURS, kind), random.Random(kind), 0
+    for _ in range(400):
+        data = bytearray(whole[: rng.randrange(len(whole))] if rng.random() < 0.3 else whole)
+        for _ in range(rng.randrange(1, 6)):
+            if data:
+                data[rng.randrange(len(data))] = rng.randrange(256)
+        try:
+            assert open_image(bytes(data), max_pixels=1_000_000).mode == "RGB"
+        except BadImage:
+            bad += 1
+    assert bad > 0
+
+
+def test_square_scales_the_short_side_and_crops_where_told() -> None:
+    wide = Image.new("RGB", (200, 100))
+    wide.paste((255, 255, 255), (0, 0, 100, 100))
+    assert square(wide, 50).size == (50, 50)
+    assert np.asarray(square(wide, 50, 0.0)).mean() > 250 > 5 > np.asarray(square(wide, 50, 1.0)).mean()
+    assert square(Image.new("RGB", (1, 1)), 8).size == (8, 8)
+    assert square(Image.new("RGB", (3, 1000)), 16).size == (16, 16)
+
+
+def test_tensor_range_and_layout() -> None:
+    x = to_tensor(np.array([[[0, 255, 51]]], dtype=np.uint8))
+    assert x.shape == (3, 1, 1)
+    torch.testing.assert_close(x.flatten(), torch.tensor([-1.0, 1.0, -0.6]))

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from calotype.cli import main
+from calotype.console import console
+from calotype.jobs.show import show_data
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    for k in range(11):
+        path = folder / ("cats" if k % 2 else "dogs") / f"{k}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20 + k, 30), (20 * k, 0, 99)).save(path)
+        path.with_suffix(".txt").write_text(f"[bold]number {k}")
+    (folder / "cats" / "bad.png").write_bytes(b"no picture")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _fresh_console() -> None:
+    console.cache_clear()  # it keeps the stdout of the test before
+
+
+def test_table_and_sheet(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "sheets" / "contact.png"
+    summary = show_data(str(pictures), out)
+    assert summary.pictures == 12 and len(summary.bad) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "11 readable of 12" in said
+    assert "2: cats (6), dogs (6)" in said
+    assert "20 x 30 (1)" in said and "and 3 more" in said
+    assert "20 pixels" in said
+    assert "11 of 12 pictures, 11 different; the longest: [bold]number 10" in said
+    assert "bad.png" in said
+    with Image.open(out) as sheet:
+        assert sheet.format == "PNG" and sheet.width > 100
+        assert "XML:com.adobe.xmp" not in sheet.info, "no model made these"
+
+
+def test_nothing_is_written_unasked(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(pictures.rglob("*"))
+    assert main(["data", "show", str(pictures)]) == 0
+    assert sorted(pictures.rglob("*")) == before
+    assert capsys.readouterr().out.strip().endswith(f"calotype train autoencoder --data {pictures}")
+
+
+@pytest.mark.parametrize(("name", "message"), [("none", "there is no folder"), ("embedded:fluen", "did you mean")])
+def test_mistakes(name: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "show", name]) == 2
+    told = capsys.readouterr()
+    assert message in told.err and told.err.count("\n") == 1
