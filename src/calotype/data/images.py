@@ -86,5 +86,5 @@ def square(image: Image.Image, side: int, x: float = 0.5, y: float = 0.5) -> Ima
 
 def to_tensor(pixels: Pixels) -> Tensor:
     """uint8 (..., H, W, 3) -> float32 (..., 3, H, W) in [-1, 1]."""
-    x = torch.from_numpy(np.ascontiguousarray(pixels)).movedim(-1, -3)
+    x = torch.from_numpy(np.array(pixels)).movedim(-1, -3)  # a copy: Pillow's arrays are read-only
     return x.float().mul_(1 / 127.5).sub_(1.0)

@@ -84,8 +84,10 @@ class LatentCache:
             for copy in range(len(means)):
                 image = batch["image"].flip(-1) if copy else batch["image"]
                 mean, std = encode(image)
-                means[copy].append(mean.half().cpu())
-                stds[copy].append(std.half().cpu())
+                # One memory layout, as a cache read from disk has: kernels round differently by layout, and a resumed
+                # run has to repeat every bit.
+                means[copy].append(mean.half().cpu().contiguous())
+                stds[copy].append(std.half().cpu().contiguous())
             advance(len(batch["index"]))
         if not index:
             raise UserError(f"no picture of {source.name} can be read")

@@ -119,7 +119,9 @@ def demo(out: Path, minutes_wanted: float | None = None) -> Demo:
     model = LatentDiffusion.load(out / "model")
 
     x, y = reconstructions(model.autoencoder, held_out, model.side)
-    reconstruction = score_reconstruction([(x, y)], pictures=f"held-out pictures of {held_out.name}")
+    reconstruction = score_reconstruction(
+        zip(x.split(64), y.split(64), strict=True), pictures=f"held-out pictures of {held_out.name}"
+    )
     save_png(
         grid(torch.stack([x[:16], y[:16]], 1).flatten(0, 1), columns=8, cell=128, title="original, reconstruction"),
         out / "reconstructions.png",
@@ -256,7 +258,8 @@ def _write(
         ).note(
             f"{copies.fraction:.0%} of the samples lie nearer to a training picture than all but {copies.expected:.0%} "
             f"of the held-out emoji do. With {copies.training:,} training pictures, many of them variants of one "
-            "another, and captions that name exactly one of them, a model that follows its caption is close to recalling. Read "
+            "another, and captions that name exactly one of them, a model that follows its caption is close to "
+            "recalling. Read "
             "the samples as a proof that the chain works, not that the model invents."
         )
     training_section(report, "First stage", metrics["autoencoder"], stage1.result)

@@ -37,7 +37,9 @@ def autoencoder_report(
 ) -> ReconstructionScores:
     """Measure reconstructions of pictures that were not trained on; write RUN/reconstructions.png and report.html."""
     x, y = reconstructions(autoencoder, held_out, config.data.side)
-    scores = score_reconstruction([(x, y)], pictures=f"held-out pictures of {held_out.name}")
+    scores = score_reconstruction(
+        zip(x.split(64), y.split(64), strict=True), pictures=f"held-out pictures of {held_out.name}"
+    )
     show = torch.stack([x[:16], y[:16]], 1).flatten(0, 1)
     save_png(grid(show, columns=8, cell=128, title="original, reconstruction"), run.path / "reconstructions.png")
     report = Report(

@@ -1,0 +1,200 @@
+"""From a folder of pictures to developed pictures, tiny: what the whole promises."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from calotype.data.folder import FolderSource
+from calotype.data.loader import pictures
+from calotype.errors import UserError
+from calotype.files import read_json, read_tensors
+from calotype.generation.generate import Plan, generate, images
+from calotype.generation.images import read_png
+from calotype.jobs.reconstruct import reconstruct
+from calotype.jobs.sample import sample
+from calotype.jobs.train import train_diffusion
+from calotype.model import LatentDiffusion, load_autoencoder, model_folder
+from calotype.training.trainer import Trainer
+
+from .conftest import Run, World, tiny_diffusion
+
+WISHES = {"caption": ["a red circle", "a blue square", "a green circle"], "label": ["circles", "squares", "circles"]}
+PLAN = Plan(steps=3)
+
+
+def test_runs_leave_what_they_promise(world: World) -> None:
+    for run, picture in ((world.autoencoder, "reconstructions.png"), (world.diffusion, "samples.png")):
+        for name in ("config.json", "metrics.jsonl", "report.html", picture, "model/manifest.json", "checkpoints"):
+            assert (run / name).exists(), name
+        assert "<script" not in (run / "report.html").read_text()
+    assert list((world.autoencoder / "previews").iterdir())
+    steps = [json.loads(line)["step"] for line in (world.diffusion / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_files_are_json_and_safetensors_only(world: World) -> None:
+    for run in (world.autoencoder, world.diffusion):
+        for folder in (run / "model", *(run / "checkpoints").iterdir()):
+            assert {f.suffix for f in folder.iterdir()} <= {".json", ".safetensors"}
+
+
+def test_latents_of_the_training_pictures_are_normalised(world: World) -> None:
+    autoencoder = load_autoencoder(world.autoencoder / "model")
+    moments = [autoencoder.moments(b["image"]) for b in pictures(FolderSource(world.pictures), 16)]
+    mean, std = (torch.cat(part) for part in zip(*moments, strict=True))
+    total = (mean.var((0, 2, 3)) + std.square().mean((0, 2, 3))).sqrt()
+    assert (total - 1).abs().max() < 0.15  # a fifth of the 24 pictures was held out of the statistics
+
+
+def test_save_and_load_give_identical_samples(world: World, tmp_path: Path) -> None:
+    model = LatentDiffusion.load(world.diffusion / "model")
+    model.save(tmp_path / "copy")
+    again = LatentDiffusion.load(tmp_path / "copy")
+    a, b = (images(m, WISHES, PLAN, n=3, seed=5) for m in (model, again))
+    assert torch.equal(a, b) and a.shape == (3, 3, 16, 16)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 16])
+def test_a_seed_gives_the_same_picture_in_any_batch(world: World, batch: int) -> None:
+    model = LatentDiffusion.load(world.diffusion / "model")
+    whole = images(model, WISHES, PLAN, n=3, seed=5)
+    parts = images(model, WISHES, Plan(steps=3, batch=batch), n=3, seed=5)
+    assert (whole - parts).abs().max() < 1e-4  # far below one of 255 levels: kernels round differently by batch size
+    assert not torch.allclose(whole, images(model, WISHES, PLAN, n=3, seed=6))
+
+
+def test_sampling_shows_a_preview_at_every_step_and_fits_any_size(world: World) -> None:
+    model = LatentDiffusion.load(world.diffusion / "model")
+    updates = list(generate(model, {}, PLAN, n=1, seed=0, height=24, width=32))
+    assert [u.step for u in updates] == [1, 2, 3] and [u.image is None for u in updates] == [True, True, False]
+    assert updates[-1].image.shape == (1, 3, 24, 32)
+    with pytest.raises(ValueError, match="width 33 is not a multiple"):
+        next(generate(model, {}, PLAN, n=1, seed=0, width=33))
+
+
+class Killed(Exception):
+    """Stands for the machine going away."""
+
+
+@pytest.mark.parametrize("at", [2, 4])
+def test_interrupted_and_resumed_equals_uninterrupted(
+    stage: Run, at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage(tmp_path / "whole", 2)
+    advance = Trainer._advance
+
+    def dies(self: Trainer, batch: object, step: int) -> object:
+        if step == at:
+            raise Killed
+        return advance(self, batch, step)
+
+    monkeypatch.setattr(Trainer, "_advance", dies)
+    with pytest.raises(Killed):
+        stage(tmp_path / "pieces", 2)
+    monkeypatch.undo()
+    stage(tmp_path / "pieces", 2)
+    for file in sorted((tmp_path / "whole" / "model").glob("*.safetensors")):
+        a, b = read_tensors(file), read_tensors(tmp_path / "pieces" / "model" / file.name)
+        assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a), file.name
+    losses = [
+        [
+            {k: v for k, v in json.loads(line).items() if k not in ("seconds", "images_per_second", "time")}
+            for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()
+        ]
+        for run in ("whole", "pieces")
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_pixel_space_is_just_another_autoencoder(world: World, tmp_path: Path) -> None:
+    train_diffusion(tiny_diffusion(world.pictures, "pixels", steps=2), tmp_path / "run")
+    model = LatentDiffusion.load(tmp_path / "run" / "model")
+    assert images(model, {}, PLAN, n=1, seed=0).shape == (1, 3, 16, 16)
+
+
+def test_sample_writes_pictures_that_say_what_they_are(world: World, tmp_path: Path) -> None:
+    def run(out: Path, batch: int) -> list[Path]:
+        done = sample(
+            world.diffusion,
+            captions=["a red circle", "a blue square"],
+            classes=[],
+            n=3,
+            scale=2.0,
+            steps=2,
+            sampler="ddim",
+            grid="uniform",
+            seed=7,
+            out=out,
+            batch=batch,
+        )
+        return list(done.pictures)
+
+    first, second = run(tmp_path / "a.png", 3), run(tmp_path / "b.png", 1)
+    assert len(first) == 3 and (tmp_path / "a.png").is_file()
+    for one, other in zip(first, second, strict=True):
+        difference = np.asarray(Image.open(one)).astype(int) - np.asarray(Image.open(other)).astype(int)
+        assert abs(difference).max() <= 1
+    note = read_png(first[1])
+    assert note.generated and note.parameters.prompt == "a blue square" and note.parameters.settings["Seed"] == "7"
+    assert note.record["sampling"]["sampler"] == {"type": "sampler.ddim", "eta": 0.0}
+
+
+def test_reconstruct_takes_any_size(world: World, tmp_path: Path) -> None:
+    Image.new("RGB", (37, 21), "orange").save(tmp_path / "odd.png")
+    (written,) = reconstruct(world.autoencoder, [tmp_path / "odd.png"], tmp_path / "out")
+    assert Image.open(written).size == (2 * 37 + 4, 21)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sampler": "ddmi"}, r"unknown sampler 'ddmi'; did you mean 'dd"),
+        ({"grid": "karas"}, r"unknown grid 'karas'; did you mean 'karras'"),
+        ({"classes": ["circle"]}, r"unknown class 'circle'; did you mean 'circles'"),
+        ({"run": "nowhere"}, r"there is no nowhere"),
+        ({"steps": 0}, r"steps must lie in 1 \.\.\. 10000"),
+    ],
+)
+def test_sampling_mistakes_are_one_sentence(
+    world: World, tmp_path: Path, options: dict[str, object], message: str
+) -> None:
+    arguments: dict[str, object] = {
+        "run": world.diffusion,
+        "captions": [],
+        "classes": [],
+        "n": 1,
+        "scale": 1.0,
+        "steps": 2,
+        "sampler": "ddim",
+        "grid": "uniform",
+        "seed": 0,
+        "out": tmp_path / "x.png",
+        "batch": 1,
+    } | options
+    run = Path(str(arguments.pop("run")))
+    with pytest.raises(ValueError, match=message):
+        sample(run, **arguments)  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+
+
+def test_damaged_models_are_refused(world: World, tmp_path: Path) -> None:
+    copy = tmp_path / "model"
+    shutil.copytree(world.diffusion / "model", copy)
+    file = copy / "denoiser.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(bytes(data))
+    with pytest.raises(UserError, match=r"denoiser\.safetensors"):
+        LatentDiffusion.load(copy)
+
+
+def test_an_autoencoder_is_not_a_diffusion_model(world: World) -> None:
+    with pytest.raises(UserError, match="kind 'autoencoder', but 'latent-diffusion' is needed"):
+        LatentDiffusion.load(model_folder(world.autoencoder))
+    assert read_json(world.autoencoder / "model" / "config.json")["kind"] == "autoencoder"
+    assert load_autoencoder(model_folder(world.diffusion)).factor == 2
