@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.system.conftest import Run, World, tiny_diffusion
 
 from calotype.data.folder import FolderSource
 from calotype.data.loader import pictures
@@ -20,8 +21,6 @@ from calotype.jobs.sample import sample
 from calotype.jobs.train import train_diffusion
 from calotype.model import LatentDiffusion, load_autoencoder, model_folder
 from calotype.training.trainer import Trainer
-
-from .conftest import Run, World, tiny_diffusion
 
 WISHES = {"caption": ["a red circle", "a blue square", "a green circle"], "label": ["circles", "squares", "circles"]}
 PLAN = Plan(steps=3)

@@ -30,6 +30,7 @@ from calotype.files import write_json
 from calotype.generation.generate import Plan
 from calotype.generation.images import grid, save_png
 from calotype.jobs.report import (
+    in_pairs,
     interesting,
     minutes,
     plain_scores,
@@ -119,9 +120,7 @@ def demo(out: Path, minutes_wanted: float | None = None) -> Demo:
     model = LatentDiffusion.load(out / "model")
 
     x, y = reconstructions(model.autoencoder, held_out, model.side)
-    reconstruction = score_reconstruction(
-        zip(x.split(64), y.split(64), strict=True), pictures=f"held-out pictures of {held_out.name}"
-    )
+    reconstruction = score_reconstruction(in_pairs(x, y), pictures=f"held-out pictures of {held_out.name}")
     save_png(
         grid(torch.stack([x[:16], y[:16]], 1).flatten(0, 1), columns=8, cell=128, title="original, reconstruction"),
         out / "reconstructions.png",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -37,9 +37,7 @@ def autoencoder_report(
 ) -> ReconstructionScores:
     """Measure reconstructions of pictures that were not trained on; write RUN/reconstructions.png and report.html."""
     x, y = reconstructions(autoencoder, held_out, config.data.side)
-    scores = score_reconstruction(
-        zip(x.split(64), y.split(64), strict=True), pictures=f"held-out pictures of {held_out.name}"
-    )
+    scores = score_reconstruction(in_pairs(x, y), pictures=f"held-out pictures of {held_out.name}")
     show = torch.stack([x[:16], y[:16]], 1).flatten(0, 1)
     save_png(grid(show, columns=8, cell=128, title="original, reconstruction"), run.path / "reconstructions.png")
     report = Report(
@@ -88,6 +86,12 @@ def reconstructions(autoencoder: Autoencoder, source: Source, side: int) -> tupl
         xs.append(x)
         ys.append(autoencoder.decode(autoencoder.encode(x.to(device))).clamp(-1, 1).cpu())
     return torch.cat(xs), torch.cat(ys)
+
+
+def in_pairs(x: Tensor, y: Tensor, batch: int = 64) -> Iterator[tuple[Tensor, Tensor]]:
+    """Two lists of pictures as batches of pairs: measuring all at once would need gigabytes for feature maps."""
+    for first in range(0, len(x), batch):
+        yield x[first : first + batch], y[first : first + batch]
 
 
 def sample_images(
