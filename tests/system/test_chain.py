@@ -197,3 +197,16 @@ def test_an_autoencoder_is_not_a_diffusion_model(world: World) -> None:
         LatentDiffusion.load(model_folder(world.autoencoder))
     assert read_json(world.autoencoder / "model" / "config.json")["kind"] == "autoencoder"
     assert load_autoencoder(model_folder(world.diffusion)).factor == 2
+
+
+def test_plain_pictures_give_an_unconditional_model(world: World, tmp_path: Path) -> None:
+    """The same config serves a folder without captions and classes."""
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    for file in world.pictures.rglob("*.png"):
+        shutil.copy(file, folder / f"{file.parent.name}-{file.name}")
+    train_diffusion(tiny_diffusion(folder, str(world.autoencoder), steps=2), tmp_path / "run")
+    model = LatentDiffusion.load(tmp_path / "run" / "model")
+    assert model.conditioner.reads == () and images(model, {}, PLAN, n=2, seed=0).shape == (2, 3, 16, 16)
+    with pytest.raises(UserError, match="not trained with 'caption'; it takes no condition at all"):
+        images(model, {"caption": ["a red circle"]}, PLAN, n=1, seed=0)

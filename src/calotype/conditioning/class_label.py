@@ -78,6 +78,10 @@ class ClassLabelConfig:
     width: int = 256
     drop: float = 0.0
 
+    def lacks(self, corpus: Corpus) -> str:
+        """Classes, where there are none."""
+        return "" if corpus.classes else "classes"
+
     def fit(self, corpus: Corpus) -> ClassLabel:
         """A conditioner for the classes of the data."""
         if not corpus.classes:

@@ -67,6 +67,10 @@ class Corpus(Protocol):
 class ConditionerConfig(Protocol):
     """What a conditioner is built from; a registered frozen dataclass."""
 
+    def lacks(self, corpus: Corpus) -> str:
+        """What the data would need to have for this conditioner ("captions"); "" if it has it."""
+        ...
+
     def fit(self, corpus: Corpus) -> Conditioner:
         """A fresh conditioner for this data (vocabulary, class names)."""
         ...

@@ -115,6 +115,10 @@ class TextConfig:
     vocabulary: int = 2048
     drop: float = 0.0
 
+    def lacks(self, corpus: Corpus) -> str:
+        """Captions, where there are none."""
+        return "" if any(corpus.captions()) else "captions"
+
     def fit(self, corpus: Corpus) -> Text:
         """A tokenizer and a fresh transformer for the data's captions."""
         captions = [c for c in corpus.captions() if c]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from calotype.autoencoder.base import Autoencoder, PixelSpace
 from calotype.autoencoder.latent import LatentAutoencoder
-from calotype.conditioning.conditioner import Conditioners
+from calotype.conditioning.conditioner import ConditionerConfig, Conditioners
 from calotype.console import console, counting
 from calotype.data.folder import open_source
 from calotype.data.latent_cache import LatentCache, LatentLoader
@@ -106,7 +106,7 @@ def train_diffusion(config: DiffusionRun, out: Path) -> Stage:
     training, held_out = _split(config.data, config.trainer.seed)
     with RunDirectory(out, to_plain(config)) as run:
         torch.manual_seed(config.trainer.seed)
-        conditioner = Conditioners.fit(config.conditioners, training, config.drop)
+        conditioner = Conditioners.fit(_possible(config, training), training, config.drop)
         denoiser = build_denoiser(config, autoencoder, conditioner)
         model = LatentDiffusion(autoencoder.to(best_device()), denoiser, conditioner, config.data.side)
         batches = _latent_batches(training, config, autoencoder, run.path / "latents")
@@ -147,6 +147,18 @@ def build_denoiser(config: DiffusionRun, autoencoder: Autoencoder, conditioner: 
         vector_width=routes.vector,
     )
     return Denoiser(network.build(), config.schedule, config.parameterization)
+
+
+def _possible(config: DiffusionRun, source: Source) -> dict[str, ConditionerConfig]:
+    """The conditioners that the data has wishes for; a recipe with captions also serves a folder without."""
+    possible = {}
+    for name, conditioner in config.conditioners.items():
+        missing = conditioner.lacks(source)
+        if missing:
+            console().print(f"  {source.name} has no {missing}: training without the condition {name!r}")
+        else:
+            possible[name] = conditioner
+    return possible
 
 
 def _split(data: DataConfig, seed: int) -> tuple[Source, Source]:
