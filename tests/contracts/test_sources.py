@@ -4,8 +4,9 @@ import pytest
 
 from calotype.data.embedded import NAMES
 from calotype.data.folder import open_source
-from calotype.data.source import Source
+from calotype.data.source import Source, sources
 from calotype.data.subset import hold_out
+from calotype.registry import from_plain, to_plain
 
 
 @pytest.fixture(params=[*NAMES, "fluent/train", "fluent-people/val"])
@@ -45,3 +46,19 @@ def test_validation_split_shares_no_concept() -> None:
     assert len(train) + len(val) == len(open_source("embedded:fluent"))
     base = {c.split(",")[0] for c in train.captions()} & {c.split(",")[0] for c in val.captions()}
     assert not base
+
+
+def test_every_registered_source_can_be_named() -> None:
+    assert sorted(NAMES) == list(sources)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_config_is_its_own_description(name: str) -> None:
+    config = sources.create(name)
+    assert to_plain(config)["type"] == f"source.{name}" and from_plain(to_plain(config)) == config
+    assert config.open().fingerprint() == open_source(f"embedded:{name}").fingerprint()
+
+
+def test_a_picture_beyond_the_end_is_an_index_error(source: Source) -> None:
+    with pytest.raises(IndexError):
+        source[len(source)]

@@ -7,7 +7,6 @@ background; grey, palette, CMYK and 16-bit pictures become RGB.
 from __future__ import annotations
 
 import io
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -39,19 +38,19 @@ def open_image(
     Raises:
         BadImage: not a picture in one of `FORMATS`, damaged, or too large.
     """
-    name = "image" if isinstance(source, bytes) else str(source)
+    # A name that is no UTF-8 could not be printed.
+    name = "image" if isinstance(source, bytes) else str(source).encode(errors="replace").decode()
+    # Pillow's warnings stay on: silencing them is not safe in threads, and decoding happens in threads.
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # our own limit is below the one Pillow warns at
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
-                width, height = image.size
-                if width * height > max_pixels:
-                    raise BadImage(
-                        f"{name} is {width} x {height}, more than {max_pixels / 1e6:.0f} megapixels; make it smaller"
-                    )
-                image.seek(0)
-                image.load()
-                return _rgb(ImageOps.exif_transpose(image), background)
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise BadImage(
+                    f"{name} is {width} x {height}, more than {max_pixels / 1e6:.0f} megapixels; make it smaller"
+                )
+            image.seek(0)
+            image.load()
+            return _rgb(ImageOps.exif_transpose(image), background)
     except BadImage:
         raise
     except Exception as error:  # decoders raise whatever the damage makes them raise
@@ -61,11 +60,8 @@ def open_image(
 
 
 def _rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    if image.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
-        values = np.asarray(image, dtype=np.float32)
-        image = Image.fromarray(
-            (values / (65535.0 if values.max(initial=0) > 255 else 255.0) * 255).clip(0, 255).astype(np.uint8)
-        )
+    if image.mode.startswith("I"):  # 16-bit grey, whatever its brightest value is: a dark picture stays dark
+        image = Image.fromarray((np.asarray(image, dtype=np.float32) / 257).clip(0, 255).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         under = Image.new("RGBA", rgba.size, (*background, 255))
@@ -73,15 +69,39 @@ def _rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
     return image.convert("RGB")
 
 
+def scaled_size(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Width and height after the short side is brought to `side` pixels."""
+    scale = side / min(size)
+    return max(side, round(size[0] * scale)), max(side, round(size[1] * scale))
+
+
+def scaled(image: Image.Image, side: int) -> Image.Image:
+    """Scale the short side to `side` (Lanczos). The result grows with the ratio of the sides; see `square`."""
+    size = scaled_size(image.size, side)
+    return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
+
+
+def place(size: tuple[int, int], side: int, x: float, y: float) -> tuple[int, int]:
+    """Left and top of a square of `side` pixels at (x, y) in [0, 1] of what is left over."""
+    return round((size[0] - side) * x), round((size[1] - side) * y)
+
+
 def square(image: Image.Image, side: int, x: float = 0.5, y: float = 0.5) -> Image.Image:
-    """Scale the short side to `side` (Lanczos) and cut a square at (x, y) in [0, 1] of what is left over."""
-    width, height = image.size
-    scale = side / min(width, height)
-    wide, high = max(side, round(width * scale)), max(side, round(height * scale))
-    if (wide, high) != (width, height):
-        image = image.resize((wide, high), Image.Resampling.LANCZOS)
-    left, top = round((wide - side) * x), round((high - side) * y)
-    return image.crop((left, top, left + side, top + side))
+    """Scale the short side to `side` (Lanczos) and cut a square at (x, y) in [0, 1] of what is left over.
+
+    Only the pixels of the square are computed: scaled as a whole, a picture of 1 x 60,000,000 would fill the memory.
+    """
+    (width, height), (wide, high) = image.size, scaled_size(image.size, side)
+    left, top = place((wide, high), side, x, y)
+    if (wide, high) == (width, height):
+        return image.crop((left, top, left + side, top + side))
+    box = (
+        left * width / wide,
+        top * height / high,
+        min(width, (left + side) * width / wide),
+        min(height, (top + side) * height / high),
+    )
+    return image.resize((side, side), Image.Resampling.LANCZOS, box)
 
 
 def to_tensor(pixels: Pixels) -> Tensor:

@@ -3,14 +3,17 @@
     CACHE/index.json                 what the latents are of: source, autoencoder, side, flips
     CACHE/latents.safetensors        mean and std (copies, n, C, h, w) in float16, index (n,)
     CACHE/manifest.json
+    CACHE.partial/000007             the same of pictures 7 * SHARD ..., while a large source is being encoded
 
-Mean *and* standard deviation are stored, so training draws a fresh posterior sample every time. With `flips` the
-mirrored pictures are encoded too. A cache of another source, autoencoder or size is made anew, never used. float16
-keeps three digits of numbers of unit variance, finer than any noise the sampler ends at, in half the memory.
+An interrupted encoding goes on after the last complete shard, with the same bits as an uninterrupted one. Mean *and*
+standard deviation are stored, so training draws a fresh posterior sample every time. With `flips` the mirrored pictures
+are encoded too. A cache of another source, autoencoder or size is made anew, never used. float16 keeps three digits of
+numbers of unit variance, finer than any noise the sampler ends at, in half the memory.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from calotype.data.loader import ahead, pictures
+from calotype.data.loader import Bad, ahead, pictures
 from calotype.data.order import Order
 from calotype.data.source import Source
 from calotype.errors import CorruptFile, UserError
@@ -29,6 +32,9 @@ from calotype.types import Batch
 Encode = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 VERSION = 1
+
+SHARD = 4096
+"""Pictures between two saves; a multiple of the batch that is encoded at once."""
 
 
 class LatentCache:
@@ -63,7 +69,8 @@ class LatentCache:
             advance: told how many pictures were encoded.
 
         Raises:
-            UserError: the source's pictures cannot be read. DiskFull: no room.
+            UserError: the source's pictures cannot be read, or the autoencoder's latents are not finite.
+            DiskFull: no room.
         """
         what = {
             "version": VERSION,
@@ -76,28 +83,65 @@ class LatentCache:
         if cached is not None:
             advance(len(source))
             return cached
+        partial = folder.with_name(f"{folder.name}.partial")
+        bad, shards = Bad(len(source)), []
+        for start in range(0, len(source), SHARD):
+            rows, kept = range(len(source))[start : start + SHARD], partial / f"{start // SHARD:06d}"
+            part = what | {"rows": [rows.start, rows.stop]}
+            shard = cls._read(kept, part)
+            if shard is not None:
+                advance(len(rows))
+            else:
+                shard = cls._encode(source, encode, rows, bad, side, flips, advance)
+                if shard is not None and len(source) > SHARD:
+                    shard._write(kept, part)
+            if shard is not None:
+                shards.append(shard)
+        if not shards:
+            raise UserError(f"no picture of {source.name} can be read")
+        cache = cls(
+            torch.cat([s.mean for s in shards], 1),
+            torch.cat([s.std for s in shards], 1),
+            torch.cat([s.index for s in shards]),
+        )
+        cache._write(folder, what)
+        shutil.rmtree(partial, ignore_errors=True)
+        return cache
+
+    @classmethod
+    def _encode(
+        cls,
+        source: Source,
+        encode: Encode,
+        rows: range,
+        bad: Bad,
+        side: int,
+        flips: bool,
+        advance: Callable[[int], None],
+    ) -> LatentCache | None:
         means: list[list[Tensor]] = [[], []] if flips else [[]]
         stds: list[list[Tensor]] = [[], []] if flips else [[]]
         index = []
-        for batch in pictures(source, side):
+        for batch in pictures(source, side, rows=rows, bad=bad):
             index.append(batch["index"])
             for copy in range(len(means)):
                 image = batch["image"].flip(-1) if copy else batch["image"]
                 mean, std = encode(image)
                 # One memory layout, as a cache read from disk has: kernels round differently by layout, and a resumed
                 # run has to repeat every bit.
-                means[copy].append(mean.half().cpu().contiguous())
-                stds[copy].append(std.half().cpu().contiguous())
+                means[copy].append(_half(mean))
+                stds[copy].append(_half(std))
             advance(len(batch["index"]))
         if not index:
-            raise UserError(f"no picture of {source.name} can be read")
-        cache = cls(
+            return None
+        return cls(
             torch.stack([torch.cat(m) for m in means]), torch.stack([torch.cat(s) for s in stds]), torch.cat(index)
         )
+
+    def _write(self, folder: Path, what: dict[str, Any]) -> None:
         with commit_directory(folder) as new:
             write_json(new / "index.json", what)
-            write_tensors(new / "latents.safetensors", {"mean": cache.mean, "std": cache.std, "index": cache.index})
-        return cache
+            write_tensors(new / "latents.safetensors", {"mean": self.mean, "std": self.std, "index": self.index})
 
     @classmethod
     def _read(cls, folder: Path, what: dict[str, Any]) -> LatentCache | None:
@@ -111,6 +155,15 @@ class LatentCache:
         except CorruptFile:  # it can be made again
             return None
         return cls(tensors["mean"], tensors["std"], tensors["index"])
+
+
+def _half(x: Tensor) -> Tensor:
+    out = x.half().cpu().contiguous()
+    if not out.isfinite().all():
+        raise UserError(
+            "the autoencoder gives latents that are not finite in float16; train it again, with a lower learning rate"
+        )
+    return out
 
 
 class LatentLoader:

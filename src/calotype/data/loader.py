@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from calotype.data.images import Pixels, square, to_tensor
+from calotype.data.images import Pixels, place, scaled, square, to_tensor
 from calotype.data.order import Order
 from calotype.data.source import Source
 from calotype.errors import BadImage, UserError
@@ -27,6 +27,9 @@ T = TypeVar("T")
 
 BAD_SHARE = 0.1
 """A run aborts when more than this share of its pictures cannot be read."""
+
+LONGEST = 4
+"""A picture whose sides differ more than this is cut before it is scaled, and not kept for other crops."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ class Loader:
         self.bad = Bad(len(source))
         self._captions, self._labels = source.captions(), torch.tensor(source.labels())
         self._cache: dict[int, Pixels] = {}
-        self._room = cache_bytes
+        self._room, self._lock = cache_bytes, threading.Lock()
         self._threads = threads
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
@@ -143,37 +146,80 @@ class Loader:
         raise UserError(f"none of the {len(self.source)} pictures of {self.source.name} can be read")
 
     def _square(self, index: int, x: float, y: float) -> Pixels:
-        if index in self._cache:
-            return self._cache[index]
-        image = self.source[index].image
-        pixels = np.asarray(square(image, self.side, x, y))
-        moves = self.augment.crop and image.width != image.height  # then every epoch cuts another square
-        if not moves and self._room >= pixels.nbytes:
-            self._room -= pixels.nbytes
-            self._cache[index] = pixels
-        return pixels
+        # What is kept is all that any epoch may cut from. Kept or not, the pixels are the same.
+        pixels = self._cache.get(index)
+        if pixels is None:
+            image = self.source[index].image
+            if not self.augment.crop or max(image.size) > LONGEST * min(image.size):
+                pixels = np.asarray(square(image, self.side, x, y))
+            else:
+                pixels = np.asarray(scaled(image, self.side))
+            if not self.augment.crop or max(image.size) <= LONGEST * min(image.size):
+                self._keep(index, pixels)
+        height, width, _ = pixels.shape
+        left, top = place((width, height), self.side, x, y)
+        return pixels[top : top + self.side, left : left + self.side]
+
+    def _keep(self, index: int, pixels: Pixels) -> None:
+        with self._lock:
+            if index not in self._cache and self._room >= pixels.nbytes:
+                self._room -= pixels.nbytes
+                self._cache[index] = pixels
 
 
-def pictures(source: Source, side: int, batch_size: int = 64) -> Iterator[Batch]:
-    """Every readable picture of a source once, in order, centre-cropped; "index", "image", "caption", "label"."""
-    bad = Bad(len(source))
+def pictures(
+    source: Source,
+    side: int,
+    batch_size: int = 64,
+    *,
+    rows: range | None = None,
+    bad: Bad | None = None,
+    threads: int = 2,
+) -> Iterator[Batch]:
+    """Every readable picture of a source once, in order, centre-cropped; "index", "image", "caption", "label".
+
+    Args:
+        batch_size: of every batch but the last.
+        rows: only these of the source; all by default.
+        bad: counts the others; give one to several calls that read parts of a source.
+        threads: for decoding.
+
+    Raises:
+        UserError: too many pictures are bad.
+    """
+    bad = Bad(len(source)) if bad is None else bad
     labels, captions = source.labels(), source.captions()
-    ids: list[int] = []
-    cells: list[Pixels] = []
-    for i in range(len(source)):
+
+    def read(i: int) -> Pixels | BadImage:
         try:
-            cells.append(np.asarray(square(source[i].image, side)))
-            ids.append(i)
+            return np.asarray(square(source[i].image, side))
         except BadImage as error:
-            bad.add(i, error)
-        if cells and (len(cells) == batch_size or i == len(source) - 1):
-            yield {
-                "index": torch.tensor(ids),
-                "image": to_tensor(np.stack(cells)),
-                "caption": [captions[j] for j in ids],
-                "label": torch.tensor([labels[j] for j in ids]),
-            }
-            ids, cells = [], []
+            return error
+
+    def batch(good: list[tuple[int, Pixels]]) -> Batch:
+        ids = [i for i, _ in good]
+        return {
+            "index": torch.tensor(ids),
+            "image": to_tensor(np.stack([pixels for _, pixels in good])),
+            "caption": [captions[i] for i in ids],
+            "label": torch.tensor([labels[i] for i in ids]),
+        }
+
+    rows = range(len(source)) if rows is None else rows
+    good: list[tuple[int, Pixels]] = []
+    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+        for start in range(0, len(rows), batch_size):
+            some = rows[start : start + batch_size]
+            for i, read_as in zip(some, pool.map(read, some), strict=True):
+                if isinstance(read_as, BadImage):
+                    bad.add(i, read_as)
+                    continue
+                good.append((i, read_as))
+                if len(good) == batch_size:
+                    yield batch(good)
+                    good = []
+    if good:
+        yield batch(good)
 
 
 def ahead(make: Callable[[int], T], start: int, depth: int = 2) -> Iterator[T]:

@@ -4,8 +4,8 @@ Sample number p of a run (p = 0, 1, 2, ...) belongs to epoch p // n and is `perm
 else enters, so the order is the same for any batch size, any number of workers and after any interruption; the whole
 state of the loader is one integer.
 
-The permutation is a Feistel network with cycle walking: four rounds over the smallest even number of bits that holds n,
-applied again while the result is n or more. Black & Rogaway 2002, "Ciphers with arbitrary finite domains".
+The permutation is a Feistel network with cycle walking: a few rounds over the smallest even number of bits that holds
+n, applied again while the result is n or more. Black & Rogaway 2002, "Ciphers with arbitrary finite domains".
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from calotype.rng import fold
 
 ROUNDS = 4
+SMALL_ROUNDS = 12
+"""For at most 64 samples, where a round mixes at most three bits: with 4, some samples favour some places by 8 %."""
 _MULTIPLIERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
 
@@ -47,9 +49,10 @@ class Order:
 
     def permutation(self, epoch: int, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """The sample ids at these positions (each in 0 ... n - 1) of an epoch."""
-        half = np.uint64(max(1, -(-(self.n - 1).bit_length() // 2)))
-        low = np.uint64((1 << int(half)) - 1)
-        keys = [np.uint64(fold(self.seed, "order", epoch, r)) for r in range(ROUNDS)]
+        bits = max(1, -(-(self.n - 1).bit_length() // 2))
+        half, low = np.uint64(bits), np.uint64((1 << bits) - 1)
+        rounds = SMALL_ROUNDS if bits <= 3 else ROUNDS
+        keys = [np.uint64(fold(self.seed, "order", epoch, r)) for r in range(rounds)]
         out = positions.astype(np.uint64)
         walking = np.ones(out.shape, dtype=bool)
         while walking.any():

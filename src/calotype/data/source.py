@@ -9,8 +9,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from PIL import Image
+
+from calotype.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -59,3 +62,13 @@ class Source(ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """A hash of what the source holds (names and sizes, or bytes), for caches."""
+
+
+class SourceConfig(Protocol):
+    """What opens a source: a frozen dataclass whose fields are the choices there are."""
+
+    def open(self) -> Source:
+        """The source; raises `UserError` if its choices make no sense."""
+
+
+sources: Registry[SourceConfig] = Registry("source", "calotype.data")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from calotype.data.images import square
 from calotype.data.source import Source
@@ -28,7 +28,7 @@ class Summary:
         captions: how many different captions there are.
         longest: the longest caption.
         bad: name of each picture that cannot be used -> why.
-        duplicates: groups of names whose pictures are equal pixel by pixel at 16 x 16.
+        duplicates: groups of names whose pictures are equal when cut square and scaled to 16 x 16.
     """
 
     name: str
@@ -73,8 +73,8 @@ def summarize(
             bad[source.key(i)] = str(error)
             continue
         sizes[record.image.size] += 1
-        tiny = square(record.image, 16).resize((16, 16), Image.Resampling.BOX)
-        seen.setdefault(tiny.tobytes(), []).append(record.key)
+        tiny = hashlib.blake2b(square(record.image, 16).tobytes(), digest_size=16).digest()
+        seen.setdefault(tiny, []).append(record.key)
         if i in wanted:
             label = source.classes[record.label] if record.label >= 0 else ""
             shown.append((np.asarray(square(record.image, side)), record.caption or label or record.key))

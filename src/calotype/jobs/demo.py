@@ -25,6 +25,7 @@ from calotype.console import console
 from calotype.data.folder import open_source
 from calotype.data.loader import pictures
 from calotype.data.source import Source
+from calotype.evaluation.memorisation import Memorisation
 from calotype.evaluation.runner import GenerationScores, ReconstructionScores, score_generation, score_reconstruction
 from calotype.files import write_json
 from calotype.generation.generate import Plan
@@ -149,7 +150,9 @@ def demo(out: Path, minutes_wanted: float | None = None) -> Demo:
             through=lambda image: model.decode(model.autoencoder.encode(image)).clamp(-1, 1),
             pictures=f"real pictures of {stage2.training.name} and its held-out part",
         )
-    seconds = stage1.result.seconds + stage2.result.seconds + _rest(begun, stage1, stage2)
+    stages = (stage1, stage2)
+    rest = time.monotonic() - begun - sum(s.fitting for s in stages)
+    seconds = rest + sum(s.result.seconds for s in stages)
     done = Demo(out, seconds, _peak_memory(), reconstruction, generation)
     _write(done, stage1, stage2, first, second, model, (x, y), (shown, captions), (samples, wishes, training), plan)
     _tell(done)
@@ -163,12 +166,6 @@ def _scaled(config: Any, scale: float, overrides: list[str]) -> Any:
 
 def _images(source: Source, side: int) -> Tensor:
     return torch.cat([batch["image"] for batch in pictures(source, side)])
-
-
-def _rest(begun: float, *stages: Stage) -> float:
-    """Seconds of this call that no stage counted as training."""
-    here = sum(s.result.seconds for s in stages if s.result.resumed_from == 0)
-    return max(0.0, time.monotonic() - begun - here)
 
 
 def _peak_memory() -> int:
@@ -226,14 +223,15 @@ def _write(
     copies = g.memorisation
     if copies is not None:
         report.tile(
-            "Nearer than new pictures are",
+            "Likely memorised",
             f"{copies.fraction:.0%}",
-            f"of {len(measured[0])} samples; of new real pictures it would be {copies.expected:.0%}",
+            f"of {len(measured[0])} samples; {copies.expected:.0%} of new real pictures would lie as near",
         )
+    side = model.side // model.autoencoder.factor
     report.section(
         "Compression",
-        f"The first stage turns 64 x 64 x 3 numbers into 16 x 16 x {model.autoencoder.channels}. These emoji were held "
-        "out: no variant of their concepts was trained on.",
+        f"64 x 64 x 3 numbers become {side} x {side} x {model.autoencoder.channels}. These emoji were "
+        "held out: no variant of their concepts was trained on.",
     ).compare({"original": list(pairs[0][:16]), "reconstruction": list(pairs[1][:16])}, columns=8)
     if copies is not None:
         order = torch.tensor(copies.features.distance).argsort()
@@ -254,13 +252,7 @@ def _write(
                     marks={"close": copies.features.threshold},
                 )
             ]
-        ).note(
-            f"{copies.fraction:.0%} of the samples lie nearer to a training picture than all but {copies.expected:.0%} "
-            f"of the held-out emoji do. With {copies.training:,} training pictures, many of them variants of one "
-            "another, and captions that name exactly one of them, a model that follows its caption is close to "
-            "recalling. Read "
-            "the samples as a proof that the chain works, not that the model invents."
-        )
+        ).note(_reading(copies))
     training_section(report, "First stage", metrics["autoencoder"], stage1.result)
     training_section(report, "Second stage", metrics["diffusion"], stage2.result)
     (
@@ -273,6 +265,20 @@ def _write(
     report.save(out / "report.html")
 
 
+def _reading(copies: Memorisation) -> str:
+    """What the search for copies says, in words."""
+    found = (
+        f"{copies.fraction:.0%} of the samples lie nearer to a training picture than new real pictures do, of which "
+        f"{copies.expected:.0%} would; in thumbnails a sample is nearer than a held-out emoji with probability "
+        f"{copies.pixels.closer:.2f} (0.5: no sign of copying, 1: copies)."
+    )
+    few = (
+        f" The {copies.training:,} training pictures are many variants of few concepts, and a caption often names "
+        "exactly one of them, so following the caption and recalling it can hardly be told apart here."
+    )
+    return found + few + " Read the samples as proof that the chain works, not that the model invents."
+
+
 def _tell(done: Demo) -> None:
     r, g = done.reconstruction, done.generation
     console().print(
@@ -280,6 +286,11 @@ def _tell(done: Demo) -> None:
         f"  reconstruction  PSNR {r.psnr.mean:.2f} dB, SSIM {r.ssim.mean:.3f}, perceptual {r.perceptual.mean:.3f} "
         f"({r.n} held-out pictures)\n"
         f"  samples         FD-lite0 {g.frechet.mean:.1f} at N = {g.n}; real against real {g.floor.mean:.1f}\n"
-        + (f"  memorised       {g.memorisation.fraction:.0%} of samples\n" if g.memorisation else "")
+        + (
+            f"  memorised       {g.memorisation.fraction:.0%} of samples are as near to a training picture as only "
+            f"{g.memorisation.expected:.0%} of new pictures are\n"
+            if g.memorisation
+            else ""
+        )
         + f"  look at         [bold]{done.out / 'report.html'}[/], {done.out / 'samples.png'}"
     )

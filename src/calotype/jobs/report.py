@@ -134,10 +134,10 @@ def training_section(report: Report, title: str, metrics: Path, result: TrainRes
     rows = [
         ["steps", f"{result.steps:,}"],
         ["wall time", minutes(result.seconds)],
-        ["images per second", f"{result.images_per_second:.0f}"],
+        ["images per second", f"{_speed(metrics):.0f}"],
         ["steps skipped (not finite)", str(result.skipped)],
     ]
-    if result.matmul_rate:
+    if result.flops_per_second:  # unknown when a finished run was only measured again
         rows += [
             ["GFLOP/s while training", f"{result.flops_per_second / 1e9:.0f}"],
             ["GFLOP/s of a large matrix product here", f"{result.matmul_rate / 1e9:.0f}"],
@@ -150,6 +150,12 @@ def read_lines(metrics: Path) -> list[dict[str, Any]]:
     """The lines of a metrics.jsonl."""
     with metrics.open(encoding="utf-8") as file:
         return [json.loads(line) for line in file if line.strip()]
+
+
+def _speed(metrics: Path) -> float:
+    """Images per second over the whole run, from its log."""
+    speeds = [float(line["images_per_second"]) for line in read_lines(metrics)]
+    return sum(speeds) / max(1, len(speeds))
 
 
 def interesting(metrics: Path) -> list[str]:

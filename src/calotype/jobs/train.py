@@ -5,6 +5,7 @@ Running the same command again resumes; a finished run only writes its model and
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,13 +49,15 @@ class Stage:
     Args:
         run: its directory; the model is in `run / "model"`.
         training, held_out: the pictures it learned from, and those it was measured on.
-        result: steps, speed, last losses.
+        result: steps, speed, last losses; of the whole run, resumed parts included.
+        fitting: seconds that this call spent in training.
     """
 
     run: Path
     training: Source
     held_out: Source
     result: TrainResult
+    fitting: float
 
 
 def train_autoencoder(config: AutoencoderRun, out: Path) -> Stage:
@@ -86,13 +89,15 @@ def train_autoencoder(config: AutoencoderRun, out: Path) -> Stage:
             save_preview=_save_pictures,
             preview_batch=next(pictures(held_out, config.data.side, 16)),
         )
+        begun = time.monotonic()
         result = trainer.fit()
+        fitting = time.monotonic() - begun
         _tell(result, loader.bad.messages)
         with trainer.averaged():
             _measure_latents(autoencoder, training, config.data.side, config.trainer.precision)
             save_autoencoder(autoencoder, run.model, config.data.side, _notes(training, result, config.data))
             autoencoder_report(run, config, held_out, autoencoder, result)
-    return Stage(out, training, held_out, result)
+    return Stage(out, training, held_out, result, fitting)
 
 
 def train_diffusion(config: DiffusionRun, out: Path) -> Stage:
@@ -122,13 +127,15 @@ def train_diffusion(config: DiffusionRun, out: Path) -> Stage:
             config.trainer,
             save_preview=_save_pictures,
         )
+        begun = time.monotonic()
         result = trainer.fit()
+        fitting = time.monotonic() - begun
         _tell(result, {})
         with trainer.averaged():
             model.notes = _notes(training, result, config.data) | {"autoencoder": weights_hash(autoencoder)}
             model.save(run.model)
             diffusion_report(run, config, training, model, result)
-    return Stage(out, training, held_out, result)
+    return Stage(out, training, held_out, result, fitting)
 
 
 def open_autoencoder(name: str) -> Autoencoder:
@@ -222,6 +229,9 @@ def _size(module: torch.nn.Module) -> str:
 
 
 def _tell(result: TrainResult, bad: dict[int, str]) -> None:
+    if result.resumed_from == result.steps:
+        console().print(f"  {result.steps} steps, trained already")
+        return
     line = f"  {result.steps} steps, {result.images_per_second:.0f} images/s"
     if result.matmul_rate:
         line += (

@@ -98,14 +98,24 @@ class TransformerBlock(nn.Module):
 
 
 class SpatialTransformer(nn.Module):
-    """x + proj_out(transformer(proj_in(norm(x)))), positions as tokens; starts as the identity."""
+    """x + proj_out(transformer(proj_in(norm(x)))), positions as tokens; with `zero_init` it starts as the identity."""
 
-    def __init__(self, width: int, context: int | None, heads: int, depth: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        width: int,
+        context: int | None,
+        heads: int,
+        depth: int,
+        dropout: float = 0.0,
+        zero_init: bool = True,
+    ) -> None:
         super().__init__()
         self.norm = group_norm(width, 1e-6)
         self.proj_in = nn.Conv2d(width, width, 1)
         self.blocks = nn.ModuleList(TransformerBlock(width, context, heads, dropout) for _ in range(depth))
-        self.proj_out = zero(nn.Conv2d(width, width, 1))
+        self.proj_out = nn.Conv2d(width, width, 1)
+        if zero_init:
+            zero(self.proj_out)
 
     def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """x (B, width, H, W) -> the same shape."""

@@ -36,6 +36,8 @@ class UNetConfig:
         context_width: width of the tokens it reads, or None.
         vector_width: width of the vector condition, or None.
         dropout: in residual blocks and feed-forward layers.
+        zero_init: residual branches start at zero, as in the released networks. It steadies long runs of deep networks;
+            short runs of shallow ones learn faster without it.
     """
 
     in_channels: int = 4
@@ -49,6 +51,7 @@ class UNetConfig:
     context_width: int | None = None
     vector_width: int | None = None
     dropout: float = 0.0
+    zero_init: bool = True
 
     def __post_init__(self) -> None:
         if len(self.attention) != len(self.multipliers):
@@ -75,11 +78,18 @@ class Stage(nn.Module):
     def __init__(self, config: UNetConfig, incoming: int, width: int, attention: bool) -> None:
         super().__init__()
         self.block = ResBlock(
-            incoming, width, embedding=4 * config.channels, eps=1e-5, dropout=config.dropout, zero_init=True
+            incoming,
+            width,
+            embedding=4 * config.channels,
+            eps=1e-5,
+            dropout=config.dropout,
+            zero_init=config.zero_init,
         )
         heads = width // config.head_width
         self.transformer = (
-            SpatialTransformer(width, config.context_width, heads, config.depth, config.dropout) if attention else None
+            SpatialTransformer(width, config.context_width, heads, config.depth, config.dropout, config.zero_init)
+            if attention
+            else None
         )
 
     def forward(self, x: Tensor, emb: Tensor, cond: Condition) -> Tensor:

@@ -1,6 +1,8 @@
 """Every shape of folder is read as what it is; what is wrong is said in one sentence."""
 
 import json
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -117,3 +119,94 @@ def test_fingerprint_follows_content(tmp_path: Path) -> None:
 def test_unknown_embedded_names_suggest(name: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         open_source(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"file_name": "1\\u0000.png"}', "line 1: there is no file"),
+        (json.dumps({"file_name": "x" * 5000}), "line 1: there is no file"),
+        ('{"file_name": "1\\ud800.png"}', "line 1: there is no file"),
+        ('{"file_name": "1.png", "label": ' + "1" * 5000 + "}", "line 1 is not JSON"),
+        ("[" * 100_000, "line 1 is not JSON"),
+        ('{"file_name": "1.png", "label": ["a"]}', "line 1: 'label' is"),
+        ('{"file_name": "1.png", "text": true}', "line 1: 'text' is True"),
+        ("\n\n", "is empty"),
+    ],
+)
+def test_strange_metadata_is_a_sentence(tmp_path: Path, text: str, message: str) -> None:
+    put(tmp_path / "1.png")
+    (tmp_path / "metadata.jsonl").write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        FolderSource(tmp_path)
+    str(caught.value).encode()  # it can be printed
+
+
+def test_a_link_out_of_the_folder_is_outside(tmp_path: Path) -> None:
+    put(tmp_path / "data" / "1.png")
+    put(tmp_path / "secret.png")
+    (tmp_path / "data" / "link.png").symlink_to(tmp_path / "secret.png")
+    lines(tmp_path / "data", [{"file_name": "link.png"}])
+    with pytest.raises(UserError, match="lies outside the folder"):
+        FolderSource(tmp_path / "data")
+
+
+def test_metadata_written_by_other_editors(tmp_path: Path) -> None:
+    put(tmp_path / "1.png")
+    rows = '\ufeff{"file_name": "1.png", "caption": " a\\n cat \\ud800"}\r\n'
+    (tmp_path / "metadata.jsonl").write_bytes(rows.encode())
+    source = FolderSource(tmp_path)
+    assert source.captions() == ["a cat ?"] and source.fingerprint()
+
+
+def test_numbers_are_classes_in_their_own_order(tmp_path: Path) -> None:
+    for k in range(12):
+        put(tmp_path / str(k) / "1.png")
+    source = FolderSource(tmp_path)
+    assert source.classes == tuple(str(k) for k in range(12)) and sorted(source.labels()) == list(range(12))
+    lines(tmp_path, [{"file_name": f"{k}/1.png", "label": k} for k in (2, 10, 1)])
+    assert FolderSource(tmp_path).classes == ("1", "2", "10") and FolderSource(tmp_path).labels() == [1, 2, 0]
+
+
+def test_hidden_folders_are_no_classes(tmp_path: Path) -> None:
+    for name in ("cats/1.png", "dogs/1.png", ".cache/1.png", "cats/.thumbs/1.png", "__MACOSX/1.png"):
+        put(tmp_path / name)
+    assert FolderSource(tmp_path).classes == ("cats", "dogs") and len(FolderSource(tmp_path)) == 2
+
+
+def test_classes_and_captions_coexist(tmp_path: Path) -> None:
+    put(tmp_path / "cats" / "1.png")
+    put(tmp_path / "dogs" / "1.png")
+    (tmp_path / "dogs" / "1.txt").write_text("a dog")
+    source = FolderSource(tmp_path)
+    assert source.labels() == [0, 1] and source.captions() == ["", "a dog"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not allow such a name")
+def test_a_name_that_is_no_text(tmp_path: Path) -> None:
+    put(tmp_path / "1.png")
+    os.rename(tmp_path / "1.png", os.fsencode(tmp_path) + b"/\xff.png")  # noqa: PTH104 - Path takes no bytes
+    source = FolderSource(tmp_path)
+    assert source.key(0) == "?.png" and source.fingerprint() and source[0].image.size == (12, 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("fluent", "did you mean 'embedded:fluent'"),
+        ("embedded/fluent-people/val", "did you mean 'embedded:fluent-people/val'"),
+        ("", "no pictures are named"),
+        ("x" * 5000, "there is no folder"),
+        ("a\0b", "there is no folder"),
+    ],
+)
+def test_names_that_are_no_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        open_source(name)
+
+
+def test_a_folder_may_be_called_like_an_embedded_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path / "fluent" / "1.png")
+    monkeypatch.chdir(tmp_path)
+    assert len(open_source("fluent")) == 1

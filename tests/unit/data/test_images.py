@@ -2,6 +2,8 @@
 
 import io
 import random
+import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from calotype.data.images import open_image, square, to_tensor
+from calotype.data.images import open_image, place, scaled, square, to_tensor
 from calotype.errors import BadImage
 
 
@@ -119,3 +121,36 @@ def test_tensor_range_and_layout() -> None:
     x = to_tensor(np.array([[[0, 255, 51]]], dtype=np.uint8))
     assert x.shape == (3, 1, 1)
     torch.testing.assert_close(x.flatten(), torch.tensor([-1.0, 1.0, -0.6]))
+
+
+def test_a_dark_sixteen_bit_picture_stays_dark() -> None:
+    dark = Image.fromarray(np.full((2, 2), 200, dtype=np.uint16))
+    assert open_image(encode(dark)).getpixel((0, 0)) == (0, 0, 0)
+
+
+def test_decoding_in_threads_leaves_the_warning_filters_alone() -> None:
+    before, data = list(warnings.filters), encode(COLOURS)
+    threads = [threading.Thread(target=lambda: [open_image(data) for _ in range(200)]) for _ in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert warnings.filters == before
+
+
+@pytest.mark.parametrize("size", [(1, 30_000_000), (30_000_000, 1)])
+def test_a_strip_does_not_fill_the_memory(size: tuple[int, int]) -> None:
+    """Scaled as a whole, this one would take 360 GB."""
+    assert square(Image.new("RGB", size, (9, 9, 9)), 64, 0.3, 0.3).getpixel((0, 0)) == (9, 9, 9)
+
+
+@pytest.mark.parametrize("size", [(90, 40), (33, 70), (5, 9), (64, 64), (64, 100)])
+@pytest.mark.parametrize("at", [0.0, 0.37, 1.0])
+def test_square_is_scaling_and_cutting(size: tuple[int, int], at: float) -> None:
+    """But for rounding; the contrast is low because each of Lanczos's two passes clips."""
+    pixels = np.random.default_rng(0).integers(110, 146, (size[1], size[0], 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    whole = scaled(image, 64)
+    left, top = place(whole.size, 64, at, at)
+    cut = np.asarray(whole.crop((left, top, left + 64, top + 64))).astype(int)
+    assert min(whole.size) == 64 and np.abs(np.asarray(square(image, 64, at, at)) - cut).max() <= 2

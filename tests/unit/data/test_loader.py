@@ -1,5 +1,6 @@
 """Batches: repeatable by step, exact in size, robust against bad pictures; the latent cache is what it says."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from calotype.data import latent_cache
 from calotype.data.folder import FolderSource, open_source
 from calotype.data.latent_cache import LatentCache, LatentLoader
 from calotype.data.loader import Augment, Loader, ahead, pictures
+from calotype.data.source import Record
 from calotype.errors import UserError
 
 
@@ -146,3 +149,111 @@ def test_latent_batches_follow_the_same_order(folder: Path, tmp_path: Path) -> N
         assert a["latent_mean"].shape == a["latent_std"].shape == (9, 3, 4, 4)
     whole, resumed = take(latents, 0, 6), take(latents, 4, 2)
     assert torch.equal(whole[5]["latent_mean"], resumed[1]["latent_mean"])
+
+
+class Counting(FolderSource):
+    """Counts how often each picture is decoded."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.decoded: Counter[int] = Counter()
+
+    def __getitem__(self, index: int) -> Record:
+        self.decoded[index] += 1
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("augment", [Augment(), Augment(crop=True, flip=True)])
+def test_a_picture_is_decoded_once_and_kept_or_not_is_the_same(folder: Path, augment: Augment) -> None:
+    kept, afresh = Counting(folder), Counting(folder)
+    a = take(Loader(kept, 16, 23, 0, augment), 0, 4)
+    b = take(Loader(afresh, 16, 23, 0, augment, cache_bytes=0), 0, 4)
+    assert set(kept.decoded.values()) == {1} and min(afresh.decoded.values()) >= 4
+    for x, y in zip(a, b, strict=True):
+        assert torch.equal(x["image"], y["image"])
+
+
+def test_the_kept_pictures_stay_within_the_limit(folder: Path) -> None:
+    loader = Loader(FolderSource(folder), 16, 23, cache_bytes=5 * 16 * 16 * 3)
+    take(loader, 0, 3)
+    assert len(loader._cache) == 5 and loader._room == 0
+
+
+def test_crops_move_from_epoch_to_epoch(tmp_path: Path) -> None:
+    ramp = np.tile(np.arange(0, 192, 3, dtype=np.uint8), (16, 1))
+    Image.fromarray(ramp).save(tmp_path / "wide.png")
+    (batch,) = take(Loader(FolderSource(tmp_path), 16, 64, 0, Augment(crop=True)), 0, 1)
+    lefts = {round(float(x[0, 0, 0]), 3) for x in batch["image"]}
+    assert len(lefts) > 20  # of 49 places
+
+
+def test_a_long_strip_is_cut_without_being_kept(tmp_path: Path) -> None:
+    Image.new("RGB", (4000, 2), (7, 8, 9)).save(tmp_path / "strip.png")
+    loader = Loader(FolderSource(tmp_path), 16, 4, 0, Augment(crop=True))
+    (batch,) = take(loader, 0, 1)
+    assert batch["image"].shape == (4, 3, 16, 16) and not loader._cache
+
+
+def test_five_percent_bad_pictures_leave_the_order_of_the_others(tmp_path: Path) -> None:
+    for k in range(60):
+        Image.new("RGB", (8, 8), (k, k, k)).save(tmp_path / f"{k:02d}.png")
+    whole = take(Loader(FolderSource(tmp_path), 8, 10, 1), 0, 12)
+    for k in (4, 31, 59):
+        (tmp_path / f"{k:02d}.png").write_bytes(b"\x89PNG damaged")
+    loader = Loader(FolderSource(tmp_path), 8, 10, 1)
+    damaged = take(loader, 0, 12)
+    assert sorted(loader.bad.messages) == [4, 31, 59]
+    for a, b in zip(whole, damaged, strict=True):
+        was, now = a["index"], b["index"]
+        assert now.tolist() == [{4: 5, 31: 32, 59: 0}.get(i, i) for i in was.tolist()]
+    again = take(Loader(FolderSource(tmp_path), 8, 10, 1), 7, 2)
+    assert torch.equal(again[0]["image"], damaged[7]["image"])
+
+
+def test_pictures_come_once_each_in_full_batches(folder: Path) -> None:
+    (folder / "03.png").write_bytes(b"damaged")
+    (folder / "22.png").write_bytes(b"damaged")
+    batches = list(pictures(FolderSource(folder), 16, 4))
+    assert [len(b["index"]) for b in batches] == [4, 4, 4, 4, 4, 1]
+    assert torch.cat([b["index"] for b in batches]).tolist() == [k for k in range(23) if k not in (3, 22)]
+    (part,) = pictures(FolderSource(folder), 16, 16, rows=range(2, 6))
+    assert part["index"].tolist() == [2, 4, 5]
+
+
+def test_an_interrupted_encoding_goes_on(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(latent_cache, "SHARD", 8)
+    source, told = FolderSource(folder), [0, 0]
+
+    def build(to: Path, limit: int, which: int) -> tuple[LatentCache, list[int]]:
+        calls: list[int] = []
+
+        def limited(image: Tensor) -> tuple[Tensor, Tensor]:
+            if len(calls) == limit:
+                raise KeyboardInterrupt
+            calls.append(len(image))
+            return encode(image)
+
+        def advance(n: int) -> None:
+            told[which] += n
+
+        made = LatentCache.open(to, source, limited, side=16, autoencoder="a", flips=True, advance=advance)
+        return made, calls
+
+    whole, _ = build(tmp_path / "whole", 99, 0)
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path / "cut", 4, 1)
+    assert not (tmp_path / "cut").exists() and len(list((tmp_path / "cut.partial").iterdir())) == 2
+    told[1] = 0
+    resumed, calls = build(tmp_path / "cut", 99, 1)
+    assert calls == [7, 7] and told == [23, 23] and not (tmp_path / "cut.partial").exists()
+    for a, b in ((whole.mean, resumed.mean), (whole.std, resumed.std), (whole.index, resumed.index)):
+        assert torch.equal(a, b)
+
+
+def test_latents_beyond_float16_are_refused(folder: Path, tmp_path: Path) -> None:
+    def wild(image: Tensor) -> tuple[Tensor, Tensor]:
+        return image * 1e6, image
+
+    with pytest.raises(UserError, match="not finite in float16"):
+        LatentCache.open(tmp_path / "c", FolderSource(folder), wild, side=16, autoencoder="a", flips=False)
+    assert not (tmp_path / "c").exists()

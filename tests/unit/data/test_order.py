@@ -1,5 +1,7 @@
 """The order of the data: a bijection per epoch, independent of batch size, resumable from one integer."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -49,3 +51,30 @@ def test_neighbours_are_not_kept_together() -> None:
 def test_an_empty_set_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
         Order(0, 0)
+
+
+def test_no_size_up_to_2000_loses_a_sample() -> None:
+    for n in range(1, 2001):
+        ids = Order(n, n).permutation(n % 5, np.arange(n))
+        assert np.array_equal(np.sort(ids), np.arange(n)), n
+
+
+@pytest.mark.parametrize("n", [3, 5, 6, 9, 17, 37])
+def test_every_position_is_uniform(n: int) -> None:
+    """Which sample comes at each position in 2,000 epochs; no position's chi-squared is beyond its mean by 6 sigma."""
+    order, counts = Order(11, n), np.zeros((n, n))
+    for epoch in range(2000):
+        counts[np.arange(n), order.permutation(epoch, np.arange(n))] += 1
+    chi = ((counts - 2000 / n) ** 2 / (2000 / n)).sum(1)
+    assert chi.max() < n - 1 + 6 * np.sqrt(2 * (n - 1))
+
+
+def test_three_samples_come_in_all_six_orders() -> None:
+    order = Order(0, 3)
+    seen = Counter(tuple(order.permutation(e, np.arange(3)).tolist()) for e in range(3000))
+    assert len(seen) == 6 and min(seen.values()) > 300
+
+
+def test_a_late_step_costs_no_more_than_an_early_one() -> None:
+    ids, epochs = Order(1, 10**12).batch(10**10, 64)
+    assert len(set(ids.tolist())) == 64 and ids.max() < 10**12 and epochs.tolist() == [0] * 64

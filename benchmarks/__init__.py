@@ -1,0 +1,1 @@
+"""Speed against other implementations, measured here and now: `python -m benchmarks`."""
