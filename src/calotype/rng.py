@@ -5,7 +5,7 @@ the name of the purpose. So the same seed gives the same image whatever the batc
 uninterrupted one would have drawn, and two ranks agree without talking.
 
     fold(seed, *ints) -> 63-bit seed      a hash of positions
-    Draws(seed, step, indices)            the numbers of one training step, one generator per sample
+    Draws(seed, step, indices, epochs)    the numbers of one training step, one generator per sample
     SampleNoise(seeds)                    the noise of a sampling loop, one generator per sample
 """
 
@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+
+from calotype.types import Batch
 
 
 def fold(seed: int, *positions: int | str) -> int:
@@ -34,17 +36,26 @@ def generator(seed: int, *positions: int | str) -> torch.Generator:
 
 @dataclass(frozen=True)
 class Draws:
-    """The random numbers of one training step; sample i's depend on (seed, step, indices[i], purpose) alone.
+    """The random numbers of one training step; sample i's depend on (seed, step, indices[i], epochs[i], purpose) alone.
 
     Args:
         seed: the run's seed.
         step: the optimizer step.
         indices: (B,) global sample indices.
+        epochs: (B,) how often each sample was seen before: a batch larger than the set holds a sample more than once,
+            and each time it needs noise of its own. Default: all 0.
     """
 
     seed: int
     step: int
     indices: Sequence[int]
+    epochs: Sequence[int] = ()
+
+    @classmethod
+    def of(cls, seed: int, step: int, batch: Batch) -> Draws:
+        """The numbers for a batch: its "index" and, where the source counts them, its "epoch"."""
+        epochs = batch["epoch"].tolist() if "epoch" in batch else ()
+        return cls(seed, step, batch["index"].tolist(), epochs)
 
     def normal(self, purpose: str, like: Tensor) -> Tensor:
         """N(0, 1) of the shape, dtype and device of `like` (B, ...)."""
@@ -56,8 +67,9 @@ class Draws:
 
     def _stack(self, purpose: str, shape: torch.Size, draw: object) -> Tensor:
         out = torch.empty(len(self.indices), *shape)
-        for row, index in zip(out, self.indices, strict=True):
-            g = generator(self.seed, purpose, self.step, int(index))
+        epochs = self.epochs or [0] * len(self.indices)
+        for row, index, epoch in zip(out, self.indices, epochs, strict=True):
+            g = generator(self.seed, purpose, self.step, int(index), int(epoch))
             (row.normal_ if draw is torch.randn else row.uniform_)(generator=g)
         return out
 

@@ -23,7 +23,7 @@ Noise: TypeAlias = Callable[[Tensor], Tensor]
 """x -> fresh N(0, 1) noise like x; sample i draws from its own generator."""
 
 Batch: TypeAlias = Mapping[str, Any]
-"""What a data source yields: "index" (B,) long, "image" (B, 3, H, W), "caption" list[str], "label" (B,) long, ..."""
+"""What a data source yields: "index" (B,) long, "epoch" (B,) long, "image" (B, 3, H, W), "caption" list[str], ..."""
 
 Metrics: TypeAlias = Mapping[str, float | Tensor]
 """Scalars to log; tensors are read (and synchronised) only when a line is written."""

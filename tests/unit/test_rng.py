@@ -61,6 +61,13 @@ def test_draws_differ_by_seed_step_sample_and_purpose() -> None:
             assert not torch.isclose(a, b).any()
 
 
+def test_a_sample_that_comes_twice_in_a_batch_gets_noise_of_its_own() -> None:
+    batch = {"index": torch.tensor([4, 5, 4]), "epoch": torch.tensor([0, 0, 1])}
+    noise = Draws.of(0, 0, batch).normal("eps", torch.empty(3, 8))
+    assert not torch.isclose(noise[0], noise[2]).any()
+    assert torch.equal(noise[:2], Draws.of(0, 0, {"index": torch.tensor([4, 5])}).normal("eps", torch.empty(2, 8)))
+
+
 def test_draws_do_not_touch_the_global_generator() -> None:
     torch.manual_seed(0)
     before = torch.get_rng_state()

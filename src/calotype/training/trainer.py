@@ -219,7 +219,7 @@ class Trainer:
 
     def _draws(self, batch: Batch, step: int) -> Draws:
         seed, returns = self.config.seed, self._position.rollbacks
-        return Draws(fold(seed, "rollback", returns) if returns else seed, step, batch["index"].tolist())
+        return Draws.of(fold(seed, "rollback", returns) if returns else seed, step, batch)
 
     def _next_batch(self) -> Batch:
         if self._batches is None:
@@ -258,7 +258,7 @@ class Trainer:
         if self._preview_batch is None:
             self._preview_batch = next(iter(self._source(0)))
         batch = self._moved(self._preview_batch)
-        draws = Draws(fold(self.config.seed, "preview"), 0, batch["index"].tolist())
+        draws = Draws.of(fold(self.config.seed, "preview"), 0, batch)
         with undisturbed(), self.averaged(), torch.no_grad(), autocast(self.config.precision, self.device):
             pictures = self.task.preview(batch, draws)
         step = self._position.step
