@@ -10,6 +10,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from calotype.nn.sizes import check_sizes
+
 
 class PatchDiscriminator(nn.Module):
     """Image (B, 3, H, W) -> logits (B, 1, h, w), one per patch; 70 pixels wide with three layers, 34 with two."""
@@ -54,11 +56,17 @@ class PatchDiscriminatorConfig:
         channels: width of the first layer.
         layers: downsampling layers; the receptive field is 16, 34, 70, ... pixels for 1, 2, 3, ...
         image_channels: 3 for RGB.
+
+    Raises:
+        ValueError: a size out of bounds.
     """
 
     channels: int = 64
     layers: int = 3
     image_channels: int = 3
+
+    def __post_init__(self) -> None:
+        check_sizes(channels=(self.channels, 1024), layers=(self.layers, 8), image_channels=(self.image_channels, 64))
 
     def build(self) -> PatchDiscriminator:
         """A fresh discriminator."""

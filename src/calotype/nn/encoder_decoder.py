@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from calotype.nn.layers import Downsample, ResBlock, Upsample, group_norm
+from calotype.nn.sizes import WIDEST, check_sizes, check_widths
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,9 @@ class EncoderDecoderConfig:
         image_channels: 3 for RGB.
         attention_levels: levels with self-attention after every block.
         mid_attention: self-attention at the lowest level; False only in "noattn" models.
+
+    Raises:
+        ValueError: a size out of bounds, or attention at a level that does not exist.
     """
 
     channels: int = 128
@@ -34,6 +38,15 @@ class EncoderDecoderConfig:
     image_channels: int = 3
     attention_levels: tuple[int, ...] = ()
     mid_attention: bool = True
+
+    def __post_init__(self) -> None:
+        check_widths(self.channels, self.multipliers)
+        check_sizes(
+            blocks=(self.blocks, 16), z_channels=(self.z_channels, WIDEST), image_channels=(self.image_channels, 64)
+        )
+        levels = range(len(self.multipliers))
+        if any(level not in levels for level in self.attention_levels):
+            raise ValueError(f"attention_levels must lie in 0 ... {len(levels) - 1}, got {self.attention_levels}")
 
     @property
     def factor(self) -> int:

@@ -69,8 +69,9 @@ class Lite0Features(nn.Module):
         self.register_buffer(f"{name}_bias", bias, persistent=False)
 
     def _conv(self, name: str, x: Tensor, kernel: int = 1, stride: int = 1, groups: int = 1) -> Tensor:
-        if stride == 2:  # TensorFlow's SAME padding of even sides: more on the right and at the bottom
-            x = F.pad(x, ((kernel - 2) // 2, (kernel - 1) // 2) * 2)
+        if stride == 2:  # TensorFlow's SAME padding: what is odd goes to the right and to the bottom
+            w, h = (kernel - 2 + side % 2 for side in (x.shape[3], x.shape[2]))
+            x = F.pad(x, (w // 2, w - w // 2, h // 2, h - h // 2))
         padding = kernel // 2 if stride == 1 else 0
         return F.conv2d(
             x, self.get_buffer(f"{name}_weight"), self.get_buffer(f"{name}_bias"), stride, padding, groups=groups

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from calotype.nn.sizes import WIDEST, check_sizes
+
 
 @dataclass(frozen=True)
 class TextTransformerConfig:
@@ -23,6 +25,13 @@ class TextTransformerConfig:
     heads: int
 
     def __post_init__(self) -> None:
+        check_sizes(
+            vocabulary=(self.vocabulary, 2**20),
+            length=(self.length, 4096),
+            width=(self.width, WIDEST),
+            depth=(self.depth, 64),
+            heads=(self.heads, 256),
+        )
         if self.width % self.heads:
             raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
 

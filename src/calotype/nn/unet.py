@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from calotype.condition import Condition
 from calotype.nn.attention import SpatialTransformer
 from calotype.nn.layers import Downsample, ResBlock, Upsample, group_norm, timestep_embedding, zero
+from calotype.nn.sizes import WIDEST, check_sizes, check_widths
 from calotype.registry import Registry
 
 networks: Registry[UNetConfig] = Registry("network", "calotype.nn")
@@ -31,13 +32,17 @@ class UNetConfig:
         multipliers: width of level i is channels * multipliers[i].
         blocks: residual blocks per level; the upward path has one more.
         attention: per level, whether its blocks are followed by a transformer. The middle always has one.
-        head_width: channels per attention head.
+        head_width: channels per attention head; wider levels have more heads.
+        heads: heads at every level, `head_width` aside, as in Stable Diffusion 1 (8); None = by `head_width`.
         depth: transformer blocks per transformer.
         context_width: width of the tokens it reads, or None.
         vector_width: width of the vector condition, or None.
         dropout: in residual blocks and feed-forward layers.
         zero_init: residual branches start at zero, as in the released networks. It steadies long runs of deep networks;
             short runs of shallow ones learn faster without it.
+
+    Raises:
+        ValueError: a size out of bounds, levels that disagree, heads that do not divide a width.
     """
 
     in_channels: int = 4
@@ -47,6 +52,7 @@ class UNetConfig:
     blocks: int = 2
     attention: tuple[bool, ...] = (False, True, True)
     head_width: int = 32
+    heads: int | None = None
     depth: int = 1
     context_width: int | None = None
     vector_width: int | None = None
@@ -58,14 +64,34 @@ class UNetConfig:
             raise ValueError(
                 f"attention has {len(self.attention)} entries for {len(self.multipliers)} levels; give one per level"
             )
+        check_widths(self.channels, self.multipliers)
+        check_sizes(
+            in_channels=(self.in_channels, WIDEST),
+            out_channels=(self.out_channels, WIDEST),
+            blocks=(self.blocks, 16),
+            depth=(self.depth, 32),
+            head_width=(self.head_width, 1024),
+            heads=(self.heads, 1024),
+            context_width=(self.context_width, 2 * WIDEST),
+            vector_width=(self.vector_width, 2 * WIDEST),
+        )
+        if not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
         for width in {self.widths[-1], *(w for w, a in zip(self.widths, self.attention, strict=True) if a)}:
-            if width % self.head_width:
-                raise ValueError(f"head_width {self.head_width} does not divide the width {width}")
+            if width % self.heads_at(width) or (self.heads is None and width % self.head_width):
+                raise ValueError(
+                    f"{f'head_width {self.head_width}' if self.heads is None else f'heads {self.heads}'} "
+                    f"does not divide the width {width}"
+                )
 
     @property
     def widths(self) -> tuple[int, ...]:
         """Width of each level, outermost first."""
         return tuple(self.channels * m for m in self.multipliers)
+
+    def heads_at(self, width: int) -> int:
+        """Number of heads of a transformer this wide."""
+        return self.heads or max(1, width // self.head_width)
 
     def build(self) -> UNet:
         """A fresh network."""
@@ -85,7 +111,7 @@ class Stage(nn.Module):
             dropout=config.dropout,
             zero_init=config.zero_init,
         )
-        heads = width // config.head_width
+        heads = config.heads_at(width)
         self.transformer = (
             SpatialTransformer(width, config.context_width, heads, config.depth, config.dropout, config.zero_init)
             if attention
@@ -168,6 +194,12 @@ class UNet(nn.Module):
 
     def _check(self, x: Tensor, cond: Condition) -> None:
         multiple = 2 ** (len(self.config.widths) - 1)
+        spatial = 0 if cond.spatial is None else cond.spatial.shape[1]
+        if x.shape[1] + spatial != self.config.in_channels:
+            raise ValueError(
+                f"built for {self.config.in_channels} channels, got {x.shape[1]} of the latent and {spatial} of the "
+                "spatial condition"
+            )
         if x.shape[-1] % multiple or x.shape[-2] % multiple:
             raise ValueError(f"latent sides must be multiples of {multiple}, got {tuple(x.shape[-2:])}")
         found = (cond.routes.tokens, cond.routes.vector)

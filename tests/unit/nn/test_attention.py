@@ -40,6 +40,14 @@ def test_attend_equals_pytorchs(masked: bool, short: bool, monkeypatch: pytest.M
         assert torch.allclose(of_a, of_b, rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize("short", [True, False])
+def test_a_row_that_may_attend_to_nothing_is_no_catastrophe(short: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not short:
+        monkeypatch.setattr(attention, "SMALL", 4)
+    out = attend(*qkv(7, 5), torch.stack([torch.zeros(5, dtype=torch.bool), MASK[1]]))
+    assert out.isfinite().all()
+
+
 def test_attend_equals_its_formula() -> None:
     q, k, v = qkv(7, 5)
     scores = torch.einsum("bhnd,bhld->bhnl", q, k) / math.sqrt(8)

@@ -50,3 +50,9 @@ def test_initial_weights() -> None:
         if isinstance(m, nn.BatchNorm2d):
             assert m.weight.std().item() == pytest.approx(0.02, rel=0.3) and not m.bias.any()
             assert m.weight.mean().item() == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize("change", [{"channels": 0}, {"layers": 0}, {"layers": 40}, {"image_channels": 10**9}])
+def test_sizes_out_of_bounds(change: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="must"):
+        PatchDiscriminatorConfig(**change)

@@ -95,3 +95,23 @@ def test_self_attention_against_its_formula() -> None:
     weights = (torch.einsum("bcn,bcm->bnm", q, k) / 8**0.5).softmax(-1)
     expected = x + layer.out(torch.einsum("bnm,bcm->bcn", weights, v).view_as(x))
     assert torch.allclose(layer(x), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"channels": 0},
+        {"channels": 10**9},
+        {"multipliers": ()},
+        {"multipliers": (1, 0)},
+        {"multipliers": (1,) * 30},
+        {"multipliers": (10**6,)},
+        {"blocks": 0},
+        {"z_channels": 0},
+        {"image_channels": -3},
+        {"attention_levels": (4,)},
+    ],
+)
+def test_sizes_out_of_bounds(change: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="must"):
+        EncoderDecoderConfig(**change)  # type: ignore[arg-type]

@@ -63,7 +63,7 @@ def noise(*shape: int) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
-@pytest.mark.parametrize("side", [(64, 96), (128, 128)])
+@pytest.mark.parametrize("side", [(64, 96), (128, 128), (15, 64), (33, 47), (9, 1)])
 def test_equals_the_reference(network: Lite0Features, weights: dict[str, Tensor], side: tuple[int, int]) -> None:
     x = noise(2, 3, *side)
     for a, b in zip(network(x), reference(x.double(), weights), strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -171,3 +172,46 @@ def test_configs_that_cannot_be() -> None:
     with pytest.raises(ValueError, match="does not divide the width 36"):  # the middle always attends
         UNetConfig(channels=12, multipliers=(1, 3), attention=(False, False), head_width=8)
     UNetConfig(channels=12, multipliers=(1, 2), attention=(False, False), head_width=8)
+    with pytest.raises(ValueError, match="heads 8 does not divide the width 36"):
+        UNetConfig(channels=36, multipliers=(1,), attention=(True,), heads=8)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"channels": 0},
+        {"channels": 10**9},
+        {"multipliers": (1, 0)},
+        {"multipliers": (1, 10**6)},
+        {"multipliers": (), "attention": ()},
+        {"multipliers": (1,) * 30, "attention": (False,) * 30},
+        {"blocks": 0},
+        {"blocks": -1},
+        {"head_width": 0},
+        {"heads": 0},
+        {"depth": 10**6},
+        {"dropout": 1.5},
+        {"dropout": float("nan")},
+        {"in_channels": 0},
+        {"context_width": 0},
+        {"vector_width": -3},
+    ],
+)
+def test_sizes_out_of_bounds(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="must"):
+        replace(SMALL, **change)
+
+
+def test_heads_by_width_or_the_same_everywhere() -> None:
+    config = UNetConfig(channels=64, multipliers=(1, 2), attention=(True, True), head_width=32)
+    assert [config.heads_at(w) for w in config.widths] == [2, 4]
+    assert [replace(config, heads=8).heads_at(w) for w in config.widths] == [8, 8]
+    x, cond = torch.randn(1, 4, 8, 8), Condition()
+    assert replace(config, heads=8).build()(x, TIME[:1], cond).shape == x.shape
+
+
+def test_channels_it_was_not_built_for() -> None:
+    with pytest.raises(ValueError, match="built for 4 channels, got 3"):
+        SMALL.build()(torch.zeros(1, 3, 8, 8), torch.zeros(1), Condition())
+    with pytest.raises(ValueError, match="4 of the latent and 2 of the spatial"):
+        SMALL.build()(torch.zeros(1, 4, 8, 8), torch.zeros(1), Condition(spatial=torch.zeros(1, 2, 8, 8)))
