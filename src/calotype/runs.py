@@ -30,6 +30,8 @@ class DataConfig:
         side: pixels; every picture is scaled to its short side and cropped to a square.
         flip: mirror half of the pictures (in training).
         crop: crop at a random place (in training) instead of the centre.
+        balance: 0 = pictures come equally often; 1 = classes do; between, rare classes come more often than their size
+            says. Only where there are classes.
         held_out: share of the pictures that is not trained on, but measured on.
     """
 
@@ -37,18 +39,25 @@ class DataConfig:
     side: int = 64
     flip: bool = True
     crop: bool = True
+    balance: float = 0.0
     held_out: float = 0.05
 
     def __post_init__(self) -> None:
         if not 8 <= self.side <= 4096:
             raise ValueError(f"data.side must lie in 8 ... 4096 pixels, got {self.side}")
+        if not 0.0 <= self.balance <= 1.0:
+            raise ValueError(f"data.balance must lie in 0 ... 1, got {self.balance}")
         if not 0.0 <= self.held_out <= 0.5:
             raise ValueError(f"data.held_out must lie in 0 ... 0.5, got {self.held_out}")
 
 
 @dataclass(frozen=True)
 class AutoencoderRun:
-    """First stage: learn to compress pictures."""
+    """First stage: learn to compress pictures.
+
+    Raises:
+        ValueError: networks for other pictures than RGB, or no latent channels.
+    """
 
     data: DataConfig = field(default_factory=DataConfig)
     autoencoder: LatentAutoencoderConfig = field(default_factory=LatentAutoencoderConfig)
@@ -57,6 +66,13 @@ class AutoencoderRun:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     critic: OptimizerConfig = field(default_factory=OptimizerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+    def __post_init__(self) -> None:
+        for name, part in (("autoencoder.network", self.autoencoder.network), ("discriminator", self.discriminator)):
+            if part.image_channels != 3:
+                raise ValueError(f"{name}.image_channels must be 3, as pictures are RGB, got {part.image_channels}")
+        if not 1 <= self.autoencoder.channels <= 1024:
+            raise ValueError(f"autoencoder.channels must lie in 1 ... 1024, got {self.autoencoder.channels}")
 
 
 @dataclass(frozen=True)

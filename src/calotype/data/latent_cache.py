@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from calotype.data.loader import Bad, ahead, pictures
-from calotype.data.order import Order
+from calotype.data.order import BalancedOrder
 from calotype.data.source import Source
 from calotype.errors import CorruptFile, UserError
 from calotype.files import commit_directory, read_json, read_tensors, verify_directory, write_json, write_tensors
@@ -172,13 +172,15 @@ class LatentLoader:
     Args:
         cache: the latents.
         source: for captions and labels.
-        batch_size, seed: as for `Loader`.
+        batch_size, seed, balance: as for `Loader`.
     """
 
-    def __init__(self, cache: LatentCache, source: Source, batch_size: int, seed: int = 0) -> None:
+    def __init__(
+        self, cache: LatentCache, source: Source, batch_size: int, seed: int = 0, balance: float = 0.0
+    ) -> None:
         self.cache, self.batch_size, self.seed = cache, batch_size, seed
-        self.order = Order(seed, len(cache.index))
         self._captions, self._labels = source.captions(), torch.tensor(source.labels())
+        self.order = BalancedOrder(seed, self._labels[cache.index].tolist(), balance)
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """The batches of step `start`, ...: "latent_mean" and "latent_std" (B, C, h, w) float32 instead of "image"."""

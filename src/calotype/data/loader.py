@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from calotype.data.images import Pixels, place, scaled, square, to_tensor
-from calotype.data.order import Order
+from calotype.data.order import BalancedOrder
 from calotype.data.source import Source
 from calotype.errors import BadImage, UserError
 from calotype.rng import fold
@@ -84,6 +84,7 @@ class Loader:
         batch_size: exact, also for sources smaller than that.
         seed: of order and augmentation.
         augment: see `Augment`.
+        balance: see `BalancedOrder`.
         cache_bytes: decoded pictures are kept in memory up to this.
         threads: for decoding.
     """
@@ -95,15 +96,16 @@ class Loader:
         batch_size: int,
         seed: int = 0,
         augment: Augment | None = None,
+        balance: float = 0.0,
         *,
         cache_bytes: int = 2 << 30,
         threads: int = 4,
     ) -> None:
         self.source, self.side, self.batch_size, self.seed = source, side, batch_size, seed
         self.augment = Augment() if augment is None else augment
-        self.order = Order(seed, len(source))
         self.bad = Bad(len(source))
         self._captions, self._labels = source.captions(), torch.tensor(source.labels())
+        self.order = BalancedOrder(seed, source.labels(), balance)
         self._cache: dict[int, Pixels] = {}
         self._room, self._lock = cache_bytes, threading.Lock()
         self._threads = threads

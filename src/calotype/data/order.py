@@ -10,6 +10,7 @@ n, applied again while the result is n or more. Black & Rogaway 2002, "Ciphers w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,3 +73,31 @@ class Order:
             here = epochs == epoch
             ids[here] = self.permutation(int(epoch), positions[here])
         return ids, epochs
+
+
+class BalancedOrder:
+    """An order in which the samples of rare classes come several times per epoch.
+
+    A sample of a class with n_c samples comes round((n_max / n_c)^balance) times, n_max being the largest class: with
+    balance 0 every sample once, with 1 every class equally often (up to rounding), with 1/2 as often as the square root
+    of its size. Samples without a class come once.
+
+    Args:
+        seed: the run's seed.
+        labels: class of every sample, -1 = none; at least one sample.
+        balance: 0 ... 1.
+    """
+
+    def __init__(self, seed: int, labels: Sequence[int], balance: float = 0.0) -> None:
+        label = np.asarray(labels, dtype=np.int64)
+        counts = np.bincount(label[label >= 0], minlength=1)
+        per_class = np.round((counts.max() / np.maximum(counts, 1)) ** balance).astype(np.int64)
+        self.repeats = np.where(label >= 0, per_class[label], 1)
+        self._ends = self.repeats.cumsum()
+        self._order = Order(seed, int(self.repeats.sum()))
+
+    def batch(self, step: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Ids (size,) of batch number `step`, and how often each sample was there before in the run (size,)."""
+        places, epochs = self._order.batch(step, size)
+        ids = np.searchsorted(self._ends, places, side="right")
+        return ids, epochs * self.repeats[ids] + self._ends[ids] - 1 - places

@@ -38,7 +38,9 @@ def ssim(x: Image, y: Image) -> Tensor:
     if min(x.shape[-2:]) < 11:
         raise ValueError(f"SSIM looks through a window of 11 x 11 pixels, got pictures of {tuple(x.shape[-2:])}")
     values = []
-    for some_x, some_y in zip(x.split(8), y.split(8), strict=True):  # a few: the windows take 121 times their memory
+    for some_x, some_y in zip(
+        torch.split(x, 8), torch.split(y, 8), strict=True
+    ):  # a few: the windows take 121 times their memory
         # On [0, 1], not [-1, 1]: SSIM compares means by their ratio, so it depends on where black lies.
         a, b = to_uint8(some_x).double() / 255, to_uint8(some_y).double() / 255
         found = measure(a, b, sigma=1.5, kernel_size=11, data_range=1.0, reduction="none", return_full_image=True)

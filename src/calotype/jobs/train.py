@@ -5,14 +5,16 @@ Running the same command again resumes; a finished run only writes its model and
 
 from __future__ import annotations
 
+import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from calotype.autoencoder.base import Autoencoder, PixelSpace
 from calotype.autoencoder.latent import LatentAutoencoder
@@ -37,6 +39,8 @@ from calotype.tasks.reconstruct import Reconstruct
 from calotype.training.run import RunDirectory
 from calotype.training.trainer import Trainer, TrainResult
 from calotype.types import Batch
+
+M = TypeVar("M", bound=nn.Module)
 
 PIXELS = "pixels"
 """The name of "no compression" where an autoencoder's run is asked for."""
@@ -68,18 +72,21 @@ def train_autoencoder(config: AutoencoderRun, out: Path) -> Stage:
     """
     _fits(config.data.side, config.autoencoder.network.factor)
     training, held_out = _split(config.data, config.trainer.seed)
+    # What can be wrong is found out before there is a run, so that the corrected command can have the same folder.
+    torch.manual_seed(config.trainer.seed)
+    autoencoder = _built(config.autoencoder.build, "autoencoder")
+    task = Reconstruct(autoencoder, _built(config.discriminator.build, "discriminator"), Perceptual(), config.loss)
+    preview = next(pictures(held_out, config.data.side, 16))
     with RunDirectory(out, to_plain(config)) as run:
-        torch.manual_seed(config.trainer.seed)
-        autoencoder = config.autoencoder.build()
-        task = Reconstruct(autoencoder, config.discriminator.build(), Perceptual(), config.loss)
         loader = Loader(
             training,
             config.data.side,
             config.trainer.batch_size,
             config.trainer.seed,
             Augment(config.data.crop, config.data.flip),
+            config.data.balance,
         )
-        console().print(f"[bold]autoencoder[/]: {len(training)} pictures of {training.name}, {_size(autoencoder)}")
+        console().print(f"autoencoder: {len(training)} pictures of {training.name}, {_size(autoencoder)}", markup=False)
         trainer = Trainer(
             task,
             {"autoencoder": config.optimizer, "discriminator": config.critic},
@@ -87,7 +94,7 @@ def train_autoencoder(config: AutoencoderRun, out: Path) -> Stage:
             run,
             config.trainer,
             save_preview=_save_pictures,
-            preview_batch=next(pictures(held_out, config.data.side, 16)),
+            preview_batch=preview,
         )
         begun = time.monotonic()
         result = trainer.fit()
@@ -109,15 +116,16 @@ def train_diffusion(config: DiffusionRun, out: Path) -> Stage:
     autoencoder = open_autoencoder(config.autoencoder)
     _fits(config.data.side, autoencoder.factor)
     training, held_out = _split(config.data, config.trainer.seed)
+    torch.manual_seed(config.trainer.seed)
+    conditioner = Conditioners.fit(_possible(config, training), training, config.drop)
+    denoiser = build_denoiser(config, autoencoder, conditioner)
     with RunDirectory(out, to_plain(config)) as run:
-        torch.manual_seed(config.trainer.seed)
-        conditioner = Conditioners.fit(_possible(config, training), training, config.drop)
-        denoiser = build_denoiser(config, autoencoder, conditioner)
         model = LatentDiffusion(autoencoder.to(best_device()), denoiser, conditioner, config.data.side)
         batches = _latent_batches(training, config, autoencoder, run.path / "latents")
         console().print(
-            f"[bold]diffusion[/]: {len(training)} pictures of {training.name}, {_size(denoiser)}, conditions: "
-            f"{', '.join(conditioner.reads) or 'none'}"
+            f"diffusion: {len(training)} pictures of {training.name}, {_size(denoiser)}, conditions: "
+            f"{', '.join(conditioner.reads) or 'none'}",
+            markup=False,
         )
         trainer = Trainer(
             Denoise(model, config.objective, config.preview),
@@ -153,7 +161,34 @@ def build_denoiser(config: DiffusionRun, autoencoder: Autoencoder, conditioner: 
         context_width=routes.tokens,
         vector_width=routes.vector,
     )
-    return Denoiser(network.build(), config.schedule, config.parameterization)
+    return Denoiser(_built(network.build, "network"), config.schedule, config.parameterization)
+
+
+def _built(build: Callable[[], M], what: str) -> M:
+    """The network that `build` makes.
+
+    Raises:
+        UserError: more weights than the memory holds; they are counted first, on torch's "meta" device, which takes
+            none.
+    """
+    with torch.device("meta"):
+        weights = sum(p.numel() for p in build().parameters())
+    # In training a weight of four bytes comes with a gradient, two moments and an average, wherever the device is.
+    needed = 4 * weights * (5 if best_device().type == "cpu" else 1)
+    if needed > _memory():
+        raise UserError(
+            f"{what} would have {weights / 1e6:,.0f} M parameters, which need {needed / 2**30:,.0f} GiB of the "
+            f"{_memory() / 2**30:,.0f} GiB of memory here; take fewer channels or blocks"
+        )
+    return build()
+
+
+def _memory() -> float:
+    """Bytes of this machine, or infinity where it does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return math.inf
 
 
 def _possible(config: DiffusionRun, source: Source) -> dict[str, ConditionerConfig]:
@@ -162,21 +197,26 @@ def _possible(config: DiffusionRun, source: Source) -> dict[str, ConditionerConf
     for name, conditioner in config.conditioners.items():
         missing = conditioner.lacks(source)
         if missing:
-            console().print(f"  {source.name} has no {missing}: training without the condition {name!r}")
+            console().print(f"  {source.name} has no {missing}: training without the condition {name!r}", markup=False)
         else:
             possible[name] = conditioner
     return possible
 
 
 def _split(data: DataConfig, seed: int) -> tuple[Source, Source]:
-    return hold_out(open_source(data.source), data.held_out, seed)
+    source = open_source(data.source)
+    if len(source) < 2:
+        raise UserError(f"{source.name} holds one picture; training and measuring need at least two, better hundreds")
+    training, held_out = hold_out(source, data.held_out, seed)
+    return (training, held_out) if len(held_out) > 1 else (source, source)  # nothing is measured on one picture
 
 
 def _fits(side: int, factor: int) -> None:
     if side % factor:
+        near = sorted({max(factor, side - side % factor), side + factor - side % factor})
         raise UserError(
             f"data.side = {side} is not a multiple of the autoencoder's factor {factor}; "
-            f"take {max(factor, side - side % factor)} or {side + factor - side % factor}"
+            f"take {' or '.join(map(str, near))}"
         )
 
 
@@ -200,7 +240,8 @@ def _latent_batches(
     """Batches from a latent cache, or of pictures where there is nothing to cache."""
     data, trainer = config.data, config.trainer
     if isinstance(autoencoder, PixelSpace):
-        return Loader(source, data.side, trainer.batch_size, trainer.seed, Augment(data.crop, data.flip)).batches
+        augment = Augment(data.crop, data.flip)
+        return Loader(source, data.side, trainer.batch_size, trainer.seed, augment, data.balance).batches
     device = next(autoencoder.parameters()).device
 
     def encode(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -217,7 +258,7 @@ def _latent_batches(
             flips=data.flip,
             advance=advance,
         )
-    return LatentLoader(cache, source, trainer.batch_size, trainer.seed).batches
+    return LatentLoader(cache, source, trainer.batch_size, trainer.seed, data.balance).batches
 
 
 def _save_pictures(path: Path, images: Tensor) -> None:
@@ -240,7 +281,7 @@ def _tell(result: TrainResult, bad: dict[int, str]) -> None:
         )
     console().print(line)
     if bad:
-        console().print(f"  {len(bad)} pictures could not be used: {'; '.join(list(bad.values())[:3])}")
+        console().print(f"  {len(bad)} pictures could not be used: {'; '.join(list(bad.values())[:3])}", markup=False)
 
 
 def _notes(source: Source, result: TrainResult, data: DataConfig) -> dict[str, Any]:

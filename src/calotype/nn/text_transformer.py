@@ -68,8 +68,9 @@ class TextTransformer(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(config.vocabulary, config.width)
         self.positions = nn.Parameter(torch.zeros(config.length, config.width))
-        nn.init.normal_(self.embedding.weight, std=0.02)
-        nn.init.normal_(self.positions, std=0.02)
+        # Large beside what the layers add: words are told apart from the first step on, which small embeddings are not.
+        nn.init.normal_(self.embedding.weight)
+        nn.init.normal_(self.positions, std=0.1)
         self.layers = nn.ModuleList(Layer(config.width, config.heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
 

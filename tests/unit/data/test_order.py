@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from calotype.data.order import Order
+from calotype.data.order import BalancedOrder, Order
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 7, 8, 9, 31, 64, 65, 255, 256, 257, 1000, 1678, 2000])
@@ -78,3 +78,29 @@ def test_three_samples_come_in_all_six_orders() -> None:
 def test_a_late_step_costs_no_more_than_an_early_one() -> None:
     ids, epochs = Order(1, 10**12).batch(10**10, 64)
     assert len(set(ids.tolist())) == 64 and ids.max() < 10**12 and epochs.tolist() == [0] * 64
+
+
+LABELS = [0] * 90 + [1] * 10 + [-1] * 3
+
+
+def test_without_balance_it_is_the_plain_order() -> None:
+    plain, order = Order(3, 103), BalancedOrder(3, LABELS)
+    for step in range(30):
+        for a, b in zip(plain.batch(step, 16), order.batch(step, 16), strict=True):
+            assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize(("balance", "times"), [(0.5, 3), (1.0, 9)])
+def test_rare_classes_come_more_often(balance: float, times: int) -> None:
+    order = BalancedOrder(3, LABELS, balance)
+    n = 90 + 10 * times + 3
+    ids, seen = order.batch(1, n)  # the second epoch
+    assert np.array_equal(np.bincount(ids), [1] * 90 + [times] * 10 + [1] * 3)
+    for i, label in enumerate(LABELS):  # each time is another one, so that it gets noise of its own
+        repeats = times if label == 1 else 1
+        assert sorted(seen[ids == i]) == list(range(repeats, 2 * repeats))
+
+
+def test_nothing_to_balance() -> None:
+    assert BalancedOrder(0, [-1] * 5, 1.0).repeats.tolist() == [1] * 5
+    assert BalancedOrder(0, [2] * 5, 1.0).repeats.tolist() == [1] * 5
