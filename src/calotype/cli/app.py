@@ -9,22 +9,38 @@ from typer.core import TyperGroup
 
 from calotype import __version__
 from calotype.cli import components, data, demo, recipes, reconstruct, sample, train
+from calotype.errors import UserError
+
+_UsageError: Any = typer.BadParameter.__base__
+"""What Typer raises for words that make no sense; where it lives differs between versions, what it is does not."""
 
 
 class _Verbs(TyperGroup):
-    """The verbs in the order in which a newcomer wants them. Ctrl-C ends with 130, as shells expect, not Typer's 1."""
+    """The verbs in the order in which a newcomer wants them; mistakes and Ctrl-C end as `cli.main` promises."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run; raises `UserError` for an option or argument that makes no sense, in place of Typer's box."""
+        try:
+            return super().main(*args, **(extra | {"standalone_mode": False}))
+        except _UsageError as error:
+            told = error.format_message()
+            if not told:  # no words at all: the help page has been printed
+                raise SystemExit(error.exit_code) from error
+            page = error.ctx.command_path if error.ctx is not None else "calotype"
+            told = told[0].lower() + told[1:].rstrip(".")
+            raise UserError(f"{told}{' ' if told.endswith('?') else '; '}`{page} --help` says more") from error
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names, in the order of the help page."""
         return ["demo", "data", "train", "sample", "reconstruct", "recipes", "components"]
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the verb."""
+        """Run the verb; Ctrl-C ends with 130, as shells expect."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
             typer.echo("stopped", err=True)
-            raise SystemExit(130) from None
+            raise typer.Exit(130) from None
 
 
 app = typer.Typer(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from calotype.cli.checks import finite
+from calotype.cli.checks import loudness, png
 from calotype.cli.say import next_command
 
 
@@ -19,18 +19,23 @@ def sample(
     classes: Annotated[
         list[str] | None, typer.Option("--class", help="What to show, by class name; may be given several times.")
     ] = None,
-    n: Annotated[int, typer.Option("-n", min=1, help="Number of pictures; wishes are repeated in turn.")] = 16,
+    n: Annotated[
+        int, typer.Option("-n", min=1, max=10_000, help="Number of pictures; wishes are repeated in turn.")
+    ] = 16,
     scale: Annotated[
-        float, typer.Option(callback=finite, help="Guidance: how loudly wishes are spoken; 1 turns it off.")
+        float, typer.Option(callback=loudness, help="Guidance: how loudly wishes are spoken; 1 turns it off.")
     ] = 3.0,
-    steps: Annotated[int, typer.Option(min=1, help="Network calls per picture.")] = 20,
+    steps: Annotated[int, typer.Option(min=1, max=10_000, help="Network calls per picture.")] = 20,
     sampler: Annotated[str, typer.Option(help="`calotype components sampler` lists them.")] = "dpmpp2m",
     grid: Annotated[str, typer.Option(help="Where the steps lie; `calotype components grid`.")] = "karras",
-    seed: Annotated[int, typer.Option(help="Same seed, same pictures.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Same seed, same pictures.")] = 0,
     out: Annotated[
-        Path | None, typer.Option(help="The sheet, a PNG file; single pictures go beside it. By default in RUN.")
+        Path | None,
+        typer.Option(callback=png, help="The sheet, a PNG file; single pictures go beside it. By default in RUN."),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures at a time: speed and memory, not content.")] = 16,
+    batch: Annotated[
+        int, typer.Option(min=1, max=65_536, help="Pictures at a time: speed and memory, not content.")
+    ] = 16,
 ) -> None:
     """Develop pictures out of noise."""
     from calotype.jobs.sample import sample as job

@@ -51,7 +51,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Failing:
             "error: runs/x: Permission denied; check the path and its permissions (--debug shows where it happened)\n",
         ),
         (KeyboardInterrupt(), 130, "stopped\n"),
-        (SystemExit(143), 143, ""),
+        (SystemExit(143), 143, "stopped and saved; go on with:\n  calotype demo\n"),
         (SystemExit(None), 0, ""),
     ],
 )

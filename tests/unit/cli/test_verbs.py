@@ -239,13 +239,13 @@ USAGE = {
     "demo --minutes 0": "'--minutes'",
     "demo --minutes nan": "'--minutes'",
     "sample runs/x --scale inf": "inf is no finite number",
-    "sample": "Missing argument",
+    "sample": "missing argument",
     "sample runs/x -n 0": "'-n'",
     "sample runs/x --steps 0": "'--steps'",
     "sample runs/x extra": "extra",
     "sample runs/x --caption": "requires an argument",
-    "reconstruct runs/x": "Missing argument",
-    "data show": "Missing argument",
+    "reconstruct runs/x": "missing argument",
+    "data show": "missing argument",
 }
 
 
