@@ -69,6 +69,14 @@ class _Dumper(yaml.SafeDumper):
         return self.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=flat)
 
 
+def _refuse_tag(loader: _Loader, node: yaml.Node) -> Any:
+    raise yaml.MarkedYAMLError(
+        problem=f"the tag {node.tag!r} builds an object; write text, numbers, lists and mappings only",
+        problem_mark=node.start_mark,
+    )
+
+
+_Loader.add_constructor(None, _refuse_tag)
 _Loader.yaml_implicit_resolvers = {}  # forget YAML 1.1's
 for _tag, _pattern, _first in _CORE:
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), _first)

@@ -182,9 +182,11 @@ def _value(value: Any, hint: Any, where: str) -> Any:
             return ()
         if isinstance(value, list) and origin in (tuple, list, Sequence) and any(isinstance(v, Mapping) for v in value):
             return tuple(_value(v, args[0], f"{where}[{i}]") for i, v in enumerate(value))
+    if isinstance(value, bool) and bool not in (get_args(hint) or (hint,)) and hint is not Any:
+        raise UserError(f"{where} = {str(value).lower()} is not accepted: expected {_words(hint)}")
     if dataclasses.is_dataclass(hint):
         keys = ", ".join(f.name for f in dataclasses.fields(hint) if f.init)
-        raise UserError(f"{where} = {value!r} is not accepted: expected a mapping with the keys {keys}")
+        raise UserError(f"{where} = {_shown(value)} is not accepted: expected a mapping with the keys {keys}")
     from pydantic import ConfigDict, TypeAdapter, ValidationError  # late: costs 0.1 s, needed only at the border
     from pydantic_core import SchemaError
 
@@ -193,7 +195,33 @@ def _value(value: Any, hint: Any, where: str) -> Any:
             value
         )
     except ValidationError as error:
-        reason = error.errors()[0]["msg"]
-        raise UserError(f"{where} = {value!r} is not accepted: {reason}") from error
+        raise UserError(f"{where} = {_shown(value)} is not accepted: expected {_words(hint)}") from error
     except SchemaError as error:  # the hint holds a protocol: only registered components will do
-        raise UserError(f"{where} = {value!r} is not accepted: expected a mapping with a 'type'") from error
+        raise UserError(f"{where} = {_shown(value)} is not accepted: expected a mapping with a 'type'") from error
+
+
+_WORDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a finite number",
+    bool: "true or false",
+    str: "text",
+    type(None): "null",
+}
+
+
+def _words(hint: Any) -> str:
+    """What a type hint asks for, as a person would say it."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return " or ".join(_words(a) for a in args)
+    if origin is tuple and args[1:] != (...,):
+        return f"a list of {len(args)} ({', '.join(_words(a) for a in args)})"
+    if origin in (tuple, list, Sequence):
+        return f"a list (each {_words(args[0])})"
+    if origin in (dict, Mapping):
+        return "a mapping"
+    return _WORDS.get(hint, "a mapping with a 'type'")
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else repr(value)[:200]

@@ -95,13 +95,13 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("!!python/object/apply:os.system [touch canary]", "could not determine a constructor"),
-        ("!!python/name:os.system", "could not determine a constructor"),
-        ("!!python/module:os", "could not determine a constructor"),
+        ("!!python/object/apply:os.system [touch canary]", "builds an object"),
+        ("!!python/name:os.system", "builds an object"),
+        ("!!python/module:os", "builds an object"),
         ("!!binary aGVsbG8=", "a bytes has no place in a config"),
         ("!!set {a, b}", "a set has no place in a config"),
         ("!!timestamp 2001-01-01", "a date has no place"),
-        ("!custom x", "could not determine a constructor"),
+        ("!custom x", "builds an object"),
         (BOMB, "more than 100,000 values"),
         (f"[&a x{', *a' * (MAX_ALIASES + 1)}]", "aliases"),
         ("&a [*a]", "levels"),

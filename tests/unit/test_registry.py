@@ -128,7 +128,7 @@ def test_mistakes_are_one_sentence(plain: object, message: str) -> None:
         ({"size": []}, "size = [] is not accepted"),
         ({"size": [1]}, "size = [1] is not accepted"),
         ({"shape": 3}, "shape = 3 is not accepted: expected a mapping with a 'type'"),
-        ({"shape": None}, "shape = None is not accepted"),
+        ({"shape": None}, "shape = null is not accepted"),
         ({"shape": {"side": 1}}, "shape = {'side': 1} is not accepted"),
         ({"size": [1, 2, 3]}, "size = [1, 2, 3] is not accepted"),
         ({"square": {"type": "test_shape.union", "parts": []}}, "square must be a Square, got test_shape.union"),

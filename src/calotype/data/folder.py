@@ -104,7 +104,7 @@ class FolderSource(Source):
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # a name too long to be any, or a folder that may not be looked into
+    except (OSError, ValueError):  # a name too long or odd to be any, or a folder that may not be looked into
         return False
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from calotype.errors import BadImage
@@ -53,6 +53,10 @@ def open_image(
             return _rgb(ImageOps.exif_transpose(image), background)
     except BadImage:
         raise
+    except UnidentifiedImageError as error:
+        raise BadImage(f"{name} is no {', '.join(FORMATS)} picture or is damaged; remove or replace it") from error
+    except Image.DecompressionBombError as error:  # raised before the size can be asked for
+        raise BadImage(f"{name} has more than {max_pixels / 1e6:.0f} megapixels; make it smaller") from error
     except Exception as error:  # decoders raise whatever the damage makes them raise
         raise BadImage(
             f"{name} cannot be read as a picture ({type(error).__name__}: {error}); remove or replace it"

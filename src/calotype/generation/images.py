@@ -10,6 +10,7 @@ A PNG of ours carries three notes, all plain text:
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import errno
 import io
@@ -20,6 +21,7 @@ import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ from PIL import ImageDraw, ImageFont, PngImagePlugin
 from torch import Tensor
 
 from calotype import __version__
-from calotype.errors import BadImage, DiskFull
+from calotype.errors import BadImage, DiskFull, UserError
 from calotype.types import Image
 
 GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
@@ -49,10 +51,10 @@ def to_uint8(image: Image) -> Tensor:
     """[-1, 1] floats of any shape -> 0 ... 255, rounded and clamped; the one way a picture becomes 8 bits.
 
     Raises:
-        ValueError: a value is NaN, which has no colour.
+        UserError: a value is NaN, which has no colour.
     """
     if bool(image.isnan().any()):
-        raise ValueError("the picture holds NaN; the model or its input is broken")
+        raise UserError("a picture holds NaN: the weights are broken, or guidance is too strong; try a smaller --scale")
     return image.detach().float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
 
 
@@ -140,7 +142,7 @@ def wrap(text: str, font: Font, width: float, lines: int = 3) -> list[str]:
     out: list[str] = []
     line = ""
     words = text.split()
-    while words:
+    while words and len(out) <= lines:
         word = words.pop(0)
         together = f"{line} {word}".lstrip()
         if font.getlength(together) <= width:
@@ -150,7 +152,7 @@ def wrap(text: str, font: Font, width: float, lines: int = 3) -> list[str]:
             line = ""
             words.insert(0, word)
         else:  # a single word wider than the line: cut it
-            fits = max(1, next(k for k in range(len(word), -1, -1) if k == 0 or font.getlength(word[:k]) <= width))
+            fits = max(1, bisect.bisect(range(1, len(word) + 1), width, key=partial(_beginning, font, word)))
             out.append(word[:fits])
             words[:0] = [word[fits:]] if word[fits:] else []
     out += [line] if line else []
@@ -160,6 +162,10 @@ def wrap(text: str, font: Font, width: float, lines: int = 3) -> list[str]:
             last = last[:-1]
         out = [*out[: lines - 1], last.rstrip(" ,.;:") + "…"]
     return out
+
+
+def _beginning(font: Font, text: str, length: int) -> float:
+    return font.getlength(text[:length])
 
 
 def _line_height(font: Font) -> float:
@@ -302,6 +308,6 @@ def write_bytes(path: Path | str, data: bytes) -> None:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull(f"no room left to write {path}; free some space and try again") from error
-        raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # named as the caller named it
     finally:
         fresh.unlink(missing_ok=True)
