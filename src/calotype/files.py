@@ -302,8 +302,10 @@ def verify_directory(path: Path | str) -> dict[str, Any]:
     if own != _own_hash(manifest) or file.read_bytes() != _manifest_text(manifest | {"self": own}):
         raise CorruptFile(f"{file} is damaged: it disagrees with its own hash")
     for name, entry in sorted(manifest["files"].items()):
+        if not isinstance(entry, dict) or not {"size", "sha256"} <= entry.keys():
+            raise CorruptFile(f"{file} is damaged: it does not say what {name!r} holds")
         member = path / name
-        if not member.resolve().is_relative_to(path.resolve()):
+        if "\0" in name or not member.resolve().is_relative_to(path.resolve()):
             raise CorruptFile(f"{file} names {name!r}, which lies outside the folder")
         if not member.is_file():
             raise CorruptFile(f"{member} is missing; copy the folder again")
@@ -340,7 +342,8 @@ def _seal(folder: Path) -> None:
 
     entries = {}
     for file in sorted(p for p in folder.rglob("*") if p.is_file()):
-        _sync_file(file)
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())
         entries[file.relative_to(folder).as_posix()] = {"size": file.stat().st_size, "sha256": _sha256(file)}
     for inner in sorted(p for p in folder.rglob("*") if p.is_dir()):
         sync_directory(inner)
@@ -356,11 +359,6 @@ def _manifest_text(manifest: Mapping[str, Any]) -> bytes:
 
 def _own_hash(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(_manifest_text(manifest)).hexdigest()
-
-
-def _sync_file(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _sha256(path: Path) -> str:

@@ -12,11 +12,12 @@ A folder holds safetensors and JSON only; loading one runs no code from it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -41,8 +42,13 @@ from calotype.nn.unet import UNet, UNetConfig
 from calotype.registry import from_plain, to_plain
 from calotype.types import Image, Latent
 
+M = TypeVar("M", bound=nn.Module)
+
 FORMAT = 1
 """Version of the folder's layout; a reader refuses a newer one."""
+
+LARGEST = 4096
+"""Pixels of the side of a model's pictures."""
 
 
 @dataclass
@@ -122,17 +128,21 @@ class LatentDiffusion:
         path = Path(path)
         config = _read_config(path, "latent-diffusion")
         assets = read_json(path / "assets.json")
-        autoencoder = _build_autoencoder(config["autoencoder"])
-        denoiser = _build_denoiser(config["denoiser"])
-        members = {k: from_plain(v, None, f"conditioner.{k}") for k, v in config["conditioner"]["members"].items()}
-        conditioner = Conditioners(
-            {k: v.load(Conditioners.assets_of(k, assets)) for k, v in members.items()},
-            members,
-            float(config["conditioner"]["drop"]),
-        )
-        model = cls(autoencoder, denoiser, conditioner, int(config["side"]), dict(config["notes"]))
-        for name, module in model.modules.items():
-            load_state(module, read_tensors(path / f"{name}.safetensors"), str(path / f"{name}.safetensors"))
+        with _described(path):
+            model = cls(
+                _filled(lambda: _build_autoencoder(config["autoencoder"]), path / "autoencoder.safetensors"),
+                _filled(
+                    lambda: _build_denoiser(config["denoiser"]),
+                    path / "denoiser.safetensors",
+                    lambda: _build_network(config["denoiser"]),
+                ),
+                _filled(lambda: _build_conditioner(config["conditioner"], assets), path / "conditioner.safetensors"),
+                int(config["side"]),
+                dict(config["notes"]),
+            )
+            if not 1 <= model.side <= LARGEST:
+                raise ValueError(f"side must lie in 1 ... {LARGEST} pixels, got {model.side}")
+            model.autoencoder.latent_shape(model.side, model.side)
         return model.eval()
 
 
@@ -154,10 +164,8 @@ def load_autoencoder(path: Path | str) -> Autoencoder:
     """The autoencoder of an autoencoder's folder or of a whole model's folder, in evaluation mode."""
     path = Path(path)
     config = _read_config(path, "autoencoder", "latent-diffusion")
-    autoencoder = _build_autoencoder(config["autoencoder"])
-    file = path / "autoencoder.safetensors"
-    load_state(autoencoder, read_tensors(file), str(file))
-    return autoencoder.eval()
+    with _described(path):
+        return _filled(lambda: _build_autoencoder(config["autoencoder"]), path / "autoencoder.safetensors").eval()
 
 
 def weights_hash(module: nn.Module) -> str:
@@ -198,6 +206,40 @@ def _read_config(path: Path, *kinds: str) -> dict[str, Any]:
     return config
 
 
+@contextlib.contextmanager
+def _described(path: Path) -> Iterator[None]:
+    """Raise `CorruptFile` for texts of a model folder that describe no model: whole, but not written by us."""
+    try:
+        yield
+    except CorruptFile:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        what = f"the key {error} is missing" if isinstance(error, KeyError) else str(error).rstrip(".?")
+        raise CorruptFile(f"{path} does not describe a model: {what}; copy it again, or train it anew") from error
+
+
+def _filled(build: Callable[[], M], file: Path, sketch: Callable[[], nn.Module] | None = None) -> M:
+    """The module that `build` makes, with the weights of a file.
+
+    Args:
+        sketch: makes what needs the memory; `build` by default. Its weights are counted before memory is taken, so that
+            a config cannot ask for more than the file holds.
+    """
+    tensors = read_tensors(file)
+    try:
+        with torch.device("meta"):
+            wanted = sum(value.numel() for value in (sketch or build)().state_dict().values())
+    except RuntimeError as error:  # torch's word for a size below zero
+        raise CorruptFile(f"{file} belongs to a network that cannot be built: {error}; copy it again") from error
+    if wanted > sum(value.numel() for value in tensors.values()):
+        raise CorruptFile(
+            f"{file} holds fewer weights than the {wanted:,} that its config.json asks for; copy it again"
+        )
+    module = build()
+    load_state(module, tensors, str(file))
+    return module
+
+
 def _autoencoder_plain(autoencoder: Autoencoder) -> Any:
     return to_plain(autoencoder.config)
 
@@ -215,13 +257,23 @@ def _denoiser_plain(denoiser: Denoiser) -> dict[str, Any]:
 
 
 def _build_denoiser(plain: Mapping[str, Any]) -> Denoiser:
-    network: UNetConfig = from_plain(plain["network"], None, "denoiser.network")
     return Denoiser(
-        network.build(),
+        _build_network(plain),
         from_plain(plain["schedule"], Schedule, "denoiser.schedule"),
         from_plain(plain["parameterization"], None, "denoiser.parameterization"),
         from_plain(plain["clock"], Clock, "denoiser.clock"),
     )
+
+
+def _build_network(plain: Mapping[str, Any]) -> UNet:
+    config: UNetConfig = from_plain(plain["network"], None, "denoiser.network")
+    return config.build()
+
+
+def _build_conditioner(plain: Mapping[str, Any], assets: Mapping[str, str]) -> Conditioners:
+    configs = {k: from_plain(v, None, f"conditioner.{k}") for k, v in plain["members"].items()}
+    members = {k: c.load(Conditioners.assets_of(k, assets)) for k, c in configs.items()}
+    return Conditioners(members, configs, float(plain["drop"]))
 
 
 def _build_autoencoder(plain: Any) -> Autoencoder:

@@ -15,8 +15,9 @@ import torch
 from torch import nn
 
 from calotype.condition import Condition, Routes
-from calotype.conditioning.conditioner import Conditioner, Corpus, conditioners, device_of
+from calotype.conditioning.conditioner import Conditioner, Corpus, check_drop, conditioners, device_of
 from calotype.errors import UnknownName, UserError
+from calotype.nn.sizes import WIDEST, check_sizes
 
 
 class ClassLabel(Conditioner):
@@ -78,6 +79,10 @@ class ClassLabelConfig:
     width: int = 256
     drop: float = 0.0
 
+    def __post_init__(self) -> None:
+        check_sizes(width=(self.width, WIDEST))
+        check_drop(self.drop)
+
     def lacks(self, corpus: Corpus) -> str:
         """Classes, where there are none."""
         return "" if corpus.classes else "classes"
@@ -87,7 +92,7 @@ class ClassLabelConfig:
         if not corpus.classes:
             raise UserError(
                 "the data has no classes, but the recipe conditions on them; put the images in one folder per class, "
-                "add a 'label' to metadata.jsonl, or train without: --no-class"
+                "add a 'label' to metadata.jsonl, or train without: conditioners.class=null"
             )
         return ClassLabel(corpus.classes, self.width, self.drop)
 

@@ -97,6 +97,9 @@ class Conditioners(nn.Module):
         self, members: Mapping[str, Conditioner], configs: Mapping[str, ConditionerConfig], drop: float = 0.1
     ) -> None:
         super().__init__()
+        for name in members:
+            if not name.isidentifier() or name in dir(nn.ModuleDict):
+                raise UserError(f"{name!r} cannot name a conditioner; take a word of letters, such as 'caption'")
         self.members = nn.ModuleDict(members)
         self.configs, self.drop = dict(configs), drop
 
@@ -114,8 +117,11 @@ class Conditioners(nn.Module):
         return tuple(dict.fromkeys(key for _, m in self._each() for key in m.reads))
 
     def routes(self) -> Routes:
-        """The members' routes together."""
-        return Routes.merge([m.routes() for _, m in self._each()])
+        """The members' routes together; raises `UserError` if they do not fit together."""
+        try:
+            return Routes.merge([m.routes() for _, m in self._each()])
+        except ValueError as error:
+            raise UserError(f"{error}; change the width of one (conditioners.NAME.width) or leave it out") from error
 
     def forward(self, batch: Mapping[str, Any], n: int) -> Condition:
         """The condition of n samples; a member whose entries are absent from the batch contributes its null.
@@ -149,7 +155,7 @@ class Conditioners(nn.Module):
         for key in wishes:
             if key not in self.reads:
                 takes = ", ".join(repr(k) for k in self.reads) or "no condition at all"
-                raise UserError(f"this model was not trained with {key!r}; it takes {takes}")
+                raise UserError(f"this model was not trained with {key!r}; it takes {takes}, so leave the wish out")
 
     def plain(self) -> dict[str, Any]:
         """JSON form: configs and the joint dropping probability."""
@@ -163,6 +169,12 @@ class Conditioners(nn.Module):
     def assets_of(name: str, assets: Mapping[str, str]) -> dict[str, str]:
         """The assets of one member, out of what `assets` returned."""
         return {k.removeprefix(f"{name}."): v for k, v in assets.items() if k.startswith(f"{name}.")}
+
+
+def check_drop(drop: float) -> None:
+    """Raise `ValueError` unless this is a probability of dropping a wish."""
+    if not 0.0 <= drop <= 1.0:
+        raise ValueError(f"drop must lie in [0, 1], got {drop}")
 
 
 def device_of(module: nn.Module) -> torch.device:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from calotype.condition import Condition, Routes
-from calotype.conditioning.conditioner import Conditioner, Corpus, conditioners, device_of
+from calotype.conditioning.conditioner import Conditioner, Corpus, check_drop, conditioners, device_of
 from calotype.errors import CorruptFile, UserError
 from calotype.nn.text_transformer import TextTransformer, TextTransformerConfig
 
@@ -57,15 +57,7 @@ class Text(Conditioner):
         self.tokenizer = tokenizer
         tokenizer.enable_truncation(config.length)
         tokenizer.enable_padding(pad_id=tokenizer.token_to_id(PAD), pad_token=PAD, length=config.length)
-        self.transformer = TextTransformer(
-            TextTransformerConfig(
-                vocabulary=tokenizer.get_vocab_size(),
-                length=config.length,
-                width=config.width,
-                depth=config.depth,
-                heads=config.heads,
-            )
-        )
+        self.transformer = TextTransformer(config.transformer(tokenizer.get_vocab_size()))
 
     def routes(self) -> Routes:
         """Word pieces."""
@@ -115,6 +107,14 @@ class TextConfig:
     vocabulary: int = 2048
     drop: float = 0.0
 
+    def __post_init__(self) -> None:
+        self.transformer(self.vocabulary)  # which checks the sizes
+        check_drop(self.drop)
+
+    def transformer(self, vocabulary: int) -> TextTransformerConfig:
+        """The transformer over this many word pieces."""
+        return TextTransformerConfig(vocabulary, self.length, self.width, self.depth, self.heads)
+
     def lacks(self, corpus: Corpus) -> str:
         """Captions, where there are none."""
         return "" if any(corpus.captions()) else "captions"
@@ -125,7 +125,7 @@ class TextConfig:
         if not captions:
             raise UserError(
                 "the data has no captions, but the recipe conditions on them; add metadata.jsonl or .txt files beside "
-                "the images, or train without: --no-caption"
+                "the images, or train without: conditioners.caption=null"
             )
         return Text(self, learn_tokenizer(captions, self.vocabulary))
 
