@@ -48,7 +48,7 @@ def reconstruct(run: Path, images: Sequence[Path], out: Path | None) -> list[Pat
             save_png(both, path)
             written.append(path)
             advance(1)
-            console().print(f"  {file}: PSNR {float(psnr(x[None], y)[0]):.2f} dB -> {path}")
+            console().print(f"  {file}: PSNR {float(psnr(x[None], y)[0]):.2f} dB -> {path}", markup=False)
     return written
 
 
@@ -75,6 +75,7 @@ def _expanded(images: Sequence[Path]) -> list[Path]:
             raise UserError(f"there is no picture {path}; name pictures or a folder of them")
     if not files:
         raise UserError(
-            f"no pictures in {', '.join(map(str, images)) or 'the empty list'}; looked for {', '.join(SUFFIXES)}"
+            f"no pictures in {', '.join(map(str, images)) or 'the empty list'}; looked for {', '.join(SUFFIXES)}, "
+            "not in subfolders"
         )
     return files

@@ -78,11 +78,10 @@ def sample(
                 continue
             for k, image in enumerate(update.image, update.first):
                 path = out.with_suffix("") / f"{k:04d}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
                 wish = labels[k] if labels else ""
                 save_png(image, path, Parameters(wish, settings=settings), record | {"index": k, "wish": wish})
                 pictures.append(image.cpu())
                 paths.append(path)
     save_png(picture_grid(torch.stack(pictures), captions=labels), out, Parameters(settings=settings), record)
-    console().print(f"{n} pictures: [bold]{out}[/] and one by one in {out.with_suffix('')}/")
+    console().print(f"{n} pictures: {out} and one by one in {out.with_suffix('')}/", markup=False)
     return Sampled(out, paths)

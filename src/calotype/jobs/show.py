@@ -11,6 +11,7 @@ from calotype.console import console, counting
 from calotype.data.folder import open_source
 from calotype.data.images import to_tensor
 from calotype.data.summary import Summary, summarize
+from calotype.errors import UserError
 from calotype.generation.images import grid, save_png
 
 LISTED = 8
@@ -21,7 +22,7 @@ def show_data(text: str, out: Path | None) -> Summary:
     """Print what the source `text` (a folder, or "embedded:NAME") holds; write a contact sheet to `out`.
 
     Raises:
-        UserError: no such source, or no pictures in it.
+        UserError: no such source, no pictures in it, or none for the sheet that can be read.
         DiskFull: no room for the sheet.
     """
     source = open_source(text)
@@ -36,6 +37,8 @@ def show_data(text: str, out: Path | None) -> Summary:
         out.parent.mkdir(parents=True, exist_ok=True)
         save_png(sheet, out, mark=False)  # these are the pictures of the data, not of a model
         console().print(f"Contact sheet: {out}", markup=False)
+    elif out is not None:
+        raise UserError(f"there is no contact sheet, because none of the pictures of {source.name} can be read")
     return summary
 
 
