@@ -48,9 +48,11 @@ class Autoencoder(nn.Module, ABC):
         """(channels, H / factor, W / factor); raises `ValueError` if a side is no multiple of the factor."""
         for name, side in (("height", height), ("width", width)):
             if side % self.factor:
+                above = side - side % self.factor + self.factor
+                near = sorted({max(self.factor, above - self.factor), above})
                 raise ValueError(
                     f"{name} {side} is not a multiple of the autoencoder's factor {self.factor}; "
-                    f"take {side - side % self.factor or self.factor} or {side + self.factor - side % self.factor}"
+                    f"take {' or '.join(map(str, near))}"
                 )
         return self.channels, height // self.factor, width // self.factor
 

@@ -15,6 +15,7 @@ from calotype.autoencoder.base import Autoencoder, LatentStats, autoencoders
 from calotype.autoencoder.bottleneck.base import BottleneckConfig, Code
 from calotype.autoencoder.bottleneck.gaussian import GaussianConfig
 from calotype.nn.encoder_decoder import Decoder, Encoder, EncoderDecoderConfig
+from calotype.nn.sizes import WIDEST, check_sizes
 from calotype.types import Image, Latent, Noise
 
 
@@ -88,6 +89,9 @@ class LatentAutoencoderConfig:
     channels: int = 4
     network: EncoderDecoderConfig = field(default_factory=EncoderDecoderConfig)
     bottleneck: BottleneckConfig = field(default_factory=GaussianConfig)
+
+    def __post_init__(self) -> None:
+        check_sizes(channels=(self.channels, WIDEST))
 
     def build(self) -> LatentAutoencoder:
         """A fresh autoencoder."""

@@ -29,7 +29,7 @@ class ClassLabel(Conditioner):
         super().__init__(drop)
         self.classes = tuple(classes)
         self.embedding = nn.Embedding(len(self.classes) + 1, width)
-        nn.init.normal_(self.embedding.weight, std=0.02)
+        nn.init.normal_(self.embedding.weight)  # as large as normalised word tokens, so that it is seen beside them
 
     def routes(self) -> Routes:
         """One token."""

@@ -84,7 +84,7 @@ class LatentCache:
             advance(len(source))
             return cached
         partial = folder.with_name(f"{folder.name}.partial")
-        bad, shards = Bad(len(source)), []
+        bad, shards = Bad(source.total), []
         for start in range(0, len(source), SHARD):
             rows, kept = range(len(source))[start : start + SHARD], partial / f"{start // SHARD:06d}"
             part = what | {"rows": [rows.start, rows.stop]}

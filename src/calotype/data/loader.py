@@ -57,7 +57,7 @@ class Bad:
     """The pictures that could not be read; raises when they are too many.
 
     Args:
-        total: number of pictures in the source.
+        total: number of pictures in the source, or in the whole that it is a part of.
     """
 
     def __init__(self, total: int) -> None:
@@ -103,7 +103,7 @@ class Loader:
     ) -> None:
         self.source, self.side, self.batch_size, self.seed = source, side, batch_size, seed
         self.augment = Augment() if augment is None else augment
-        self.bad = Bad(len(source))
+        self.bad = Bad(source.total)
         self._captions, self._labels = source.captions(), torch.tensor(source.labels())
         self.order = BalancedOrder(seed, source.labels(), balance)
         self._cache: dict[int, Pixels] = {}
@@ -189,7 +189,7 @@ def pictures(
     Raises:
         UserError: too many pictures are bad.
     """
-    bad = Bad(len(source)) if bad is None else bad
+    bad = Bad(source.total) if bad is None else bad
     labels, captions = source.labels(), source.captions()
 
     def read(i: int) -> Pixels | BadImage:

@@ -43,6 +43,11 @@ class Source(ABC):
     def __len__(self) -> int:
         """Number of pictures."""
 
+    @property
+    def total(self) -> int:
+        """Number of pictures of the set that this is all or a part of; shares of bad pictures refer to it."""
+        return len(self)
+
     @abstractmethod
     def __getitem__(self, index: int) -> Record:
         """Decode one; raises `BadImage`."""

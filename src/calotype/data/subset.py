@@ -27,6 +27,10 @@ class Subset(Source):
     def __len__(self) -> int:
         return len(self._rows)
 
+    @property
+    def total(self) -> int:
+        return self._source.total
+
     def __getitem__(self, index: int) -> Record:
         return self._source[self._rows[index]]
 

@@ -137,10 +137,10 @@ class Tabulated(Curve):
 
 
 def _check_table(name: str, beta_start: float, beta_end: float, steps: int) -> None:
-    if not (0 < beta_start <= beta_end < 1 and steps >= 2):
+    if not (0 < beta_start <= beta_end < 1 and 2 <= steps <= 100_000):
         raise UserError(
-            f"{name} needs 0 < beta_start <= beta_end < 1 and steps >= 2, got {beta_start}, {beta_end} and {steps}; "
-            "correct the field that is out of range"
+            f"{name} needs 0 < beta_start <= beta_end < 1 and 2 <= steps <= 100000, got {beta_start}, {beta_end} and "
+            f"{steps}; correct the field that is out of range"
         )
 
 

@@ -55,7 +55,7 @@ class ClassifierFree(Guidance):
             2023, https://arxiv.org/abs/2305.08891, eq. (15, 16), applied to x_0. They suggest 0.7.
 
     Raises:
-        UserError: an empty interval, or a rescale outside [0, 1].
+        UserError: a scale beyond 1000, an empty interval, or a rescale outside [0, 1].
     """
 
     scale: float = 3.0
@@ -63,6 +63,8 @@ class ClassifierFree(Guidance):
     rescale: float = 0.0
 
     def __post_init__(self) -> None:
+        if not -1000 <= self.scale <= 1000:
+            raise UserError(f"scale must lie in -1000 ... 1000, got {self.scale}; 1 is no guidance, 3 to 8 is usual")
         if self.interval is not None and not self.interval[0] < self.interval[1]:
             raise UserError(f"interval must be (lowest, highest) log-SNR, got {self.interval}; swap or widen it")
         if not 0 <= self.rescale <= 1:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.markup import escape
 from torch import Tensor
 
 from calotype.config import resolve
@@ -148,6 +149,7 @@ def demo(out: Path, minutes_wanted: float | None = None) -> Demo:
             training=training,
             heldout=x,
             through=lambda image: model.decode(model.autoencoder.encode(image)).clamp(-1, 1),
+            mirrored=second.data.flip,
             pictures=f"real pictures of {stage2.training.name} and its held-out part",
         )
     stages = (stage1, stage2)
@@ -292,5 +294,5 @@ def _tell(done: Demo) -> None:
             if g.memorisation
             else ""
         )
-        + f"  look at         [bold]{done.out / 'report.html'}[/], {done.out / 'samples.png'}"
+        + f"  look at         [bold]{escape(str(done.out / 'report.html'))}[/], {escape(str(done.out / 'samples.png'))}"
     )

@@ -17,6 +17,7 @@ from calotype.autoencoder.latent import LatentAutoencoder
 from calotype.console import console, counting
 from calotype.data.loader import pictures
 from calotype.data.source import Source
+from calotype.errors import UserError
 from calotype.evaluation.runner import ReconstructionScores, score_reconstruction
 from calotype.generation.generate import Plan, generate
 from calotype.generation.images import grid, save_png
@@ -52,7 +53,8 @@ def autoencoder_report(
     report.section("How this was measured").text(scores.protocol).details("Config of the run", to_plain(config))
     report.save(run.report)
     console().print(
-        f"  held-out pictures: PSNR {scores.psnr.mean:.2f} dB, SSIM {scores.ssim.mean:.3f}; see {run.report}"
+        f"  held-out pictures: PSNR {scores.psnr.mean:.2f} dB, SSIM {scores.ssim.mean:.3f}; see {run.report}",
+        markup=False,
     )
     return scores
 
@@ -78,13 +80,23 @@ def diffusion_report(
 
 @torch.no_grad()
 def reconstructions(autoencoder: Autoencoder, source: Source, side: int) -> tuple[Tensor, Tensor]:
-    """Pictures of a source, at most `MEASURED`, and what the autoencoder makes of them; both on the CPU."""
+    """Pictures of a source, at most `MEASURED`, and what the autoencoder makes of them; both on the CPU.
+
+    Raises:
+        UserError: fewer than two can be read.
+    """
     device = next(autoencoder.parameters()).device
     xs, ys = [], []
     for batch in islice(pictures(source, side), -(-MEASURED // 64)):
         x = batch["image"]
         xs.append(x)
         ys.append(autoencoder.decode(autoencoder.encode(x.to(device))).clamp(-1, 1).cpu())
+    n = sum(map(len, xs))
+    if n < 2:
+        raise UserError(
+            f"{n} pictures of {source.name} can be read, at least 2 are needed to measure; "
+            "look at `calotype data show`, or hold out more (data.held_out)"
+        )
     return torch.cat(xs), torch.cat(ys)
 
 
@@ -147,7 +159,9 @@ def training_section(report: Report, title: str, metrics: Path, result: TrainRes
 
 
 def read_lines(metrics: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl."""
+    """The lines of a metrics.jsonl; none if the run ended before the first."""
+    if not metrics.exists():
+        return []
     with metrics.open(encoding="utf-8") as file:
         return [json.loads(line) for line in file if line.strip()]
 

@@ -40,13 +40,15 @@ class TrainerConfig:
     measure: bool = True
 
     def __post_init__(self) -> None:
-        limits = {"steps": 0, "batch_size": 1, "seed": 0, "log_every": 1, "save_every": 1, "preview_every": 0}
+        limits = {"steps": 1, "batch_size": 1, "seed": 0, "log_every": 1, "save_every": 1, "preview_every": 0}
         for name, low in (limits | {"keep_last": 2, "max_bad_steps": 1}).items():
             if not low <= getattr(self, name) < 2**63:
                 raise ValueError(f"{name} must be a whole number from {low}, got {getattr(self, name)}")
+        if self.batch_size > 2**20:
+            raise ValueError(f"batch_size must be at most {2**20:,}, got {self.batch_size:,}")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise ValueError(f"precision must be 'auto', 'fp32' or 'bf16', got {self.precision!r}")
         if not 0.0 <= self.ema_decay < 1.0:
             raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
-        if self.max_seconds is not None and not 0.0 <= self.max_seconds < math.inf:
-            raise ValueError(f"max_seconds must be >= 0, got {self.max_seconds}")
+        if self.max_seconds is not None and not 0.0 < self.max_seconds < math.inf:
+            raise ValueError(f"max_seconds must be positive, got {self.max_seconds}")

@@ -67,7 +67,8 @@ class RunDirectory:
             if old == config:
                 return
             changes = [c for c in differences(old, config) if c.partition(":")[0] not in changeable]
-            if changes:
+            # A run that failed before its first checkpoint binds nobody: the corrected command may have its folder.
+            if changes and any(self.checkpoints.glob("step-*")):
                 raise UserError(
                     f"{self.path} was started with another config ({'; '.join(changes)}); "
                     "use the old values to resume it, or name another run directory"

@@ -271,7 +271,7 @@ class Trainer:
         for name, images in pictures.items():
             try:
                 self._save_preview(self.run.previews / f"{name}-{step:08d}.png", images)
-            except OSError as error:
+            except (OSError, DiskFull) as error:
                 self._warn(f"the preview of step {step} was not saved: {error}")
 
     def _say(self, text: str) -> None:

@@ -79,5 +79,5 @@ def test_wrong_fields_are_explained():
         Cosine(5.0, -5.0)
     with pytest.raises(UserError, match="0 < beta_start"):
         Linear(0.0, 0.02)
-    with pytest.raises(UserError, match="steps >= 2"):
+    with pytest.raises(UserError, match="2 <= steps"):
         ScaledLinear(steps=1)

@@ -47,6 +47,7 @@ def test_another_config_is_refused_key_by_key(tmp_path):
     RunDirectory(tmp_path, config).close()
     RunDirectory(tmp_path, config | {"widths": (1, 2)}).close()
     other = {"trainer": {"steps": 9, "seed": 1}, "widths": [1, 3], "lr": 1e-4, "new": True}
+    (tmp_path / "checkpoints" / "step-00000003").mkdir(parents=True)
     with pytest.raises(UserError) as error:
         RunDirectory(tmp_path, other)
     for line in (
@@ -62,6 +63,12 @@ def test_another_config_is_refused_key_by_key(tmp_path):
     changed = config | {"trainer": {"steps": 9, "seed": 0}}
     RunDirectory(tmp_path, changed).close()
     assert read_json(tmp_path / "config.json") == changed
+
+
+def test_a_run_without_a_checkpoint_binds_nobody(tmp_path):
+    RunDirectory(tmp_path, {"lr": 1e9}).close()
+    RunDirectory(tmp_path, {"lr": 1e-4}).close()
+    assert read_json(tmp_path / "config.json") == {"lr": 1e-4}
 
 
 def test_differences_of_equal_trees():
