@@ -56,7 +56,7 @@ class AutoencoderRun:
     """First stage: learn to compress pictures.
 
     Raises:
-        ValueError: networks for other pictures than RGB, or no latent channels.
+        ValueError: networks for other pictures than RGB.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -71,8 +71,6 @@ class AutoencoderRun:
         for name, part in (("autoencoder.network", self.autoencoder.network), ("discriminator", self.discriminator)):
             if part.image_channels != 3:
                 raise ValueError(f"{name}.image_channels must be 3, as pictures are RGB, got {part.image_channels}")
-        if not 1 <= self.autoencoder.channels <= 1024:
-            raise ValueError(f"autoencoder.channels must lie in 1 ... 1024, got {self.autoencoder.channels}")
 
 
 @dataclass(frozen=True)

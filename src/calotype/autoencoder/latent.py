@@ -15,7 +15,7 @@ from calotype.autoencoder.base import Autoencoder, LatentStats, autoencoders
 from calotype.autoencoder.bottleneck.base import BottleneckConfig, Code
 from calotype.autoencoder.bottleneck.gaussian import GaussianConfig
 from calotype.nn.encoder_decoder import Decoder, Encoder, EncoderDecoderConfig
-from calotype.nn.sizes import WIDEST, check_sizes
+from calotype.nn.sizes import check_sizes
 from calotype.types import Image, Latent, Noise
 
 
@@ -84,6 +84,9 @@ class LatentAutoencoderConfig:
         channels: latent channels (`embed_dim` in released configs).
         network: encoder and decoder; its depth sets the factor f.
         bottleneck: what limits the information.
+
+    Raises:
+        ValueError: more or fewer channels than 1 ... 1024.
     """
 
     channels: int = 4
@@ -91,7 +94,7 @@ class LatentAutoencoderConfig:
     bottleneck: BottleneckConfig = field(default_factory=GaussianConfig)
 
     def __post_init__(self) -> None:
-        check_sizes(channels=(self.channels, WIDEST))
+        check_sizes(channels=(self.channels, 1024))
 
     def build(self) -> LatentAutoencoder:
         """A fresh autoencoder."""

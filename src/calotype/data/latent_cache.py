@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from calotype.data.loader import Bad, ahead, pictures
+from calotype.data.loader import Bad, pictures
 from calotype.data.order import BalancedOrder
 from calotype.data.source import Source
 from calotype.errors import CorruptFile, UserError
@@ -184,7 +185,8 @@ class LatentLoader:
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """The batches of step `start`, ...: "latent_mean" and "latent_std" (B, C, h, w) float32 instead of "image"."""
-        return ahead(self._batch, start)
+        for step in count(start):
+            yield self._batch(step)
 
     def _batch(self, step: int) -> Batch:
         rows, epochs = self.order.batch(step, self.batch_size)

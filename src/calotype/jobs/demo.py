@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.markup import escape
 from torch import Tensor
 
 from calotype.config import resolve
@@ -282,6 +281,8 @@ def _reading(copies: Memorisation) -> str:
 
 
 def _tell(done: Demo) -> None:
+    from rich.markup import escape  # late: rich takes a while to import
+
     r, g = done.reconstruction, done.generation
     console().print(
         f"\n[bold]done[/] in {minutes(done.seconds)}, at most {done.peak_bytes / 2**30:.1f} GiB of memory\n"

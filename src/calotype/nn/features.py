@@ -81,13 +81,13 @@ class Lite0Features(nn.Module):
         """Feature maps of x (B, 3, H, W) in [-1, 1]: 16 channels at 1/2, 24 at 1/4, 40 at 1/8, 112 at 1/16."""
         with torch.autocast(x.device.type, enabled=False):  # narrow depthwise layers: fp32 is faster and exact
             x = x.float().contiguous(memory_format=torch.channels_last)
-            x = self._conv("stem", x, 3, 2).clamp(0, 6)
+            x = F.relu6(self._conv("stem", x, 3, 2))
             taps = []
             for i, block in enumerate(BLOCKS):
                 h = x
                 if block.expand > 1:
-                    h = self._conv(f"block{i}_expand", h).clamp(0, 6)
-                h = self._conv(f"block{i}_depth", h, block.kernel, block.stride, h.shape[1]).clamp(0, 6)
+                    h = F.relu6(self._conv(f"block{i}_expand", h))
+                h = F.relu6(self._conv(f"block{i}_depth", h, block.kernel, block.stride, h.shape[1]))
                 h = self._conv(f"block{i}_project", h)
                 x = x + h if block.stride == 1 and block.incoming == block.channels else h
                 if i in TAPS:
