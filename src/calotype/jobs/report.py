@@ -34,11 +34,21 @@ MEASURED = 1000
 
 
 def autoencoder_report(
-    run: RunDirectory, config: AutoencoderRun, held_out: Source, autoencoder: LatentAutoencoder, result: TrainResult
+    run: RunDirectory,
+    config: AutoencoderRun,
+    held_out: Source,
+    autoencoder: LatentAutoencoder,
+    result: TrainResult,
+    *,
+    what: str,
 ) -> ReconstructionScores:
-    """Measure reconstructions of pictures that were not trained on; write RUN/reconstructions.png and report.html."""
+    """Measure reconstructions; write RUN/reconstructions.png and report.html.
+
+    Args:
+        what: "held-out pictures", or "training pictures" where none were held out.
+    """
     x, y = reconstructions(autoencoder, held_out, config.data.side)
-    scores = score_reconstruction(in_pairs(x, y), pictures=f"held-out pictures of {held_out.name}")
+    scores = score_reconstruction(in_pairs(x, y), pictures=f"{what} of {held_out.name}")
     show = torch.stack([x[:16], y[:16]], 1).flatten(0, 1)
     save_png(grid(show, columns=8, cell=128, title="original, reconstruction"), run.path / "reconstructions.png")
     report = Report(
@@ -48,12 +58,12 @@ def autoencoder_report(
         {"data": held_out.name, "steps": f"{result.steps:,}", "time": minutes(result.seconds)},
     )
     report.lead.compare({"original": list(x[:16]), "reconstruction": list(y[:16])}, columns=8)
-    reconstruction_tiles(report, scores)
+    reconstruction_tiles(report, scores, what)
     training_section(report, "Training", run.metrics, result)
     report.section("How this was measured").text(scores.protocol).details("Config of the run", to_plain(config))
     report.save(run.report)
     console().print(
-        f"  held-out pictures: PSNR {scores.psnr.mean:.2f} dB, SSIM {scores.ssim.mean:.3f}; see {run.report}",
+        f"  {what}: PSNR {scores.psnr.mean:.2f} dB, SSIM {scores.ssim.mean:.3f}; see {run.report}",
         markup=False,
     )
     return scores
@@ -121,10 +131,15 @@ def sample_images(
 
 def some_wishes(source: Source, model: LatentDiffusion, n: int) -> dict[str, list[Any]]:
     """Wishes spread evenly over the data, for the kinds that the model takes."""
-    rows = [k * len(source) // n for k in range(n)]
+    rows = spread(len(source), n)
     captions, labels = source.captions(), source.labels()
     known: dict[str, list[Any]] = {"caption": [captions[i] for i in rows], "label": [labels[i] for i in rows]}
     return {key: values for key, values in known.items() if key in model.conditioner.reads}
+
+
+def spread(total: int, n: int) -> list[int]:
+    """n rows of `total`, evenly apart."""
+    return [k * total // n for k in range(n)]
 
 
 def describe(wishes: Mapping[str, Sequence[Any]], n: int) -> list[str]:
@@ -132,9 +147,9 @@ def describe(wishes: Mapping[str, Sequence[Any]], n: int) -> list[str]:
     return [str(next((v[i] for v in wishes.values() if v[i] not in ("", -1)), "")) for i in range(n)]
 
 
-def reconstruction_tiles(report: Report, scores: ReconstructionScores) -> None:
+def reconstruction_tiles(report: Report, scores: ReconstructionScores, what: str = "held-out pictures") -> None:
     """The headline figures of the first stage."""
-    n = f"{scores.n} held-out pictures"
+    n = f"{scores.n} {what}"
     report.tile("PSNR", f"{scores.psnr.mean:.1f}", f"± {scores.psnr.std:.1f}, {n}", unit="dB")
     report.tile("SSIM", f"{scores.ssim.mean:.3f}", f"± {scores.ssim.std:.3f}, {n}")
     report.tile("Perceptual distance", f"{scores.perceptual.mean:.3f}", f"± {scores.perceptual.std:.3f}, lite0, {n}")

@@ -103,7 +103,8 @@ def train_autoencoder(config: AutoencoderRun, out: Path) -> Stage:
         with trainer.averaged():
             _measure_latents(autoencoder, training, config.data.side, config.trainer.precision)
             save_autoencoder(autoencoder, run.model, config.data.side, _notes(training, result, config.data))
-            autoencoder_report(run, config, held_out, autoencoder, result)
+            what = "training pictures" if held_out is training else "held-out pictures"
+            autoencoder_report(run, config, held_out, autoencoder, result, what=what)
     return Stage(out, training, held_out, result, fitting)
 
 

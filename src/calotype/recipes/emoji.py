@@ -41,7 +41,7 @@ def emoji_autoencoder() -> AutoencoderRun:
         optimizer=OptimizerConfig(lr=2e-3, betas=(0.9, 0.99), weight_decay=1e-4, warmup_steps=50, decay=Cosine(0.02)),
         critic=OptimizerConfig(lr=4e-4, betas=(0.5, 0.99), weight_decay=1e-4, warmup_steps=50, decay=Cosine(0.02)),
         trainer=TrainerConfig(
-            steps=1700, batch_size=8, ema_decay=0.995, log_every=20, save_every=500, preview_every=850, keep_last=2
+            steps=1650, batch_size=8, ema_decay=0.995, log_every=20, save_every=500, preview_every=850, keep_last=2
         ),
     )
 
@@ -68,7 +68,7 @@ def emoji_diffusion() -> DiffusionRun:
         ),
         optimizer=OptimizerConfig(lr=1e-3, betas=(0.9, 0.999), weight_decay=0.01, warmup_steps=40, decay=Cosine(0.02)),
         trainer=TrainerConfig(
-            steps=2100, batch_size=32, ema_decay=0.99, log_every=20, save_every=700, preview_every=700, keep_last=2
+            steps=2000, batch_size=32, ema_decay=0.99, log_every=20, save_every=700, preview_every=700, keep_last=2
         ),
         preview=Plan(guidance=ClassifierFree(3.0), steps=20),
     )
