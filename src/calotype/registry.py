@@ -100,8 +100,13 @@ def registry(kind: str) -> Registry[Any]:
 
 
 def kinds() -> list[str]:
-    """The kinds of component that the modules imported so far have registries for."""
-    return sorted(_registries)
+    """The kinds of component that the modules imported so far, and their members', have registries for."""
+    known: set[str] = set()
+    while known != _registries.keys():  # a member may bring a kind of its own: loading one may reveal another
+        known = {*_registries}
+        for kind in known:
+            _registries[kind]._load()
+    return sorted(known)
 
 
 def _registered_name(value: object) -> str | None:

@@ -48,11 +48,14 @@ class LatentAutoencoder(Autoencoder):
     def reconstruct(self, image: Image, noise: Noise | None = None) -> tuple[Image, Code]:
         """x_hat and the code, as training sees them: raw latents, float32 picture."""
         code = self.bottleneck(self.features(image), noise)
-        return self.decode_raw(code.z), code
+        return self._develop(code.read), code
 
     def decode_raw(self, z: Latent) -> Image:
         """The picture of a latent that is not normalised."""
-        image: Tensor = self.decoder(self.post_quant_conv(self.bottleneck.project(z)))
+        return self._develop(self.bottleneck.project(z))
+
+    def _develop(self, read: Latent) -> Image:
+        image: Tensor = self.decoder(self.post_quant_conv(read))
         return image.float()
 
     def raw_moments(self, image: Image) -> tuple[Latent, Latent]:

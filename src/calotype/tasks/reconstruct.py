@@ -4,7 +4,7 @@
                    + w_adapt u(step) g(D(x_hat))
     discriminator: hinge or log loss on D(x), D(sg x_hat), from `start` on
 
-P is the perceptual distance, KL the bottleneck's penalty (a sum over the latent's elements), D = 3 H W. Dividing the
+P is the perceptual distance, KL the bottleneck's rate (a sum over the latent's elements), D = 3 H W. Dividing the
 papers' per-image *sums* by D changes no ratio between the terms (Adam does not see the factor) and keeps the printed
 numbers readable at every resolution.
 
@@ -119,8 +119,11 @@ class Reconstruct(Task):
         l1, l2 = difference.abs().mean(), difference.square().mean()
         features = self.perceptual(x, x_hat).mean()
         reconstruction = self.loss.l1 * l1 + self.loss.l2 * l2 + self.loss.perceptual * features
-        penalty = torch.stack(list(code.penalties.values())).sum() / x[0].numel()
-        metrics: dict[str, float | Tensor] = {"l1": l1, "l2": l2, "perceptual": features, **code.metrics}
+        penalty = sum(code.penalties.values(), x.new_zeros(()))
+        if code.rate is not None:
+            penalty = penalty + code.rate / x[0].numel()
+        metrics: dict[str, float | Tensor] = {"l1": l1, "l2": l2, "perceptual": features}
+        metrics |= {**code.metrics, **code.penalties}
 
         voice = self.loss.voice(progress)
         if voice == 0.0:

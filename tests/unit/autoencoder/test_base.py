@@ -45,14 +45,14 @@ def test_kl_equals_torch_distributions_and_straight_mode() -> None:
     bottleneck = GaussianConfig(weight=0.5).build(4)
     mu, logvar = h.chunk(2, 1)
     exact = kl_divergence(Normal(mu, (0.5 * logvar).exp()), Normal(0.0, 1.0)).sum((1, 2, 3)).mean()
-    torch.testing.assert_close(bottleneck(h).penalties["kl"], 0.5 * exact)
+    torch.testing.assert_close(bottleneck(h).rate, 0.5 * exact)
     assert torch.equal(bottleneck(h).z, mu)
     torch.testing.assert_close(bottleneck(h, torch.ones_like).z, mu + (0.5 * logvar).exp())
 
 
 def test_extreme_logvar_stays_finite() -> None:
     code = GaussianConfig().build(1)(torch.full((1, 2, 1, 1), 1e6))
-    assert torch.isfinite(code.penalties["kl"])
+    assert torch.isfinite(code.rate)
 
 
 def test_bad_sizes_say_what_would_fit() -> None:

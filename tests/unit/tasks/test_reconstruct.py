@@ -81,7 +81,7 @@ def plain_total(task: Reconstruct, batch: dict[str, Tensor], voice: float) -> tu
     (d_rec,) = torch.autograd.grad(rec, last, retain_graph=True)
     (d_g,) = torch.autograd.grad(g, last, retain_graph=True)
     w = voice * adaptive_weight(d_rec, d_g, task.loss.weight)
-    return rec + w * g + code.penalties["kl"] / x[0].numel(), w
+    return rec + w * g + code.rate / x[0].numel(), w
 
 
 @pytest.mark.parametrize(("step", "voice"), [(65, 0.5), (90, 1.0)])

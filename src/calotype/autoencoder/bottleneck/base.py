@@ -18,9 +18,20 @@ from calotype.types import Latent, Metrics, Noise
 
 @dataclass(frozen=True)
 class Code:
-    """A latent (B, C, h, w), weighted penalties (summed over C, h, w; averaged over B), and metrics."""
+    """What a picture is coded as, and what that costs.
+
+    Args:
+        z: the latent (B, C, h, w), as the diffusion model sees it.
+        read: what the decoder reads: `z`, unless the code is discrete.
+        rate: weighted information per picture, a sum over C, h, w and a mean over B; the loss divides it by the number
+            of the picture's values, as it does with the reconstruction error.
+        penalties: weighted terms that are means over elements, and join the loss as they are.
+        metrics: numbers to log.
+    """
 
     z: Latent
+    read: Latent
+    rate: Tensor | None = None
     penalties: Mapping[str, Tensor] = field(default_factory=dict)
     metrics: Metrics = field(default_factory=dict)
 

@@ -32,7 +32,7 @@ class Gaussian(Bottleneck):
         mu, logvar = self._split(h)
         z = mu if noise is None else mu + (0.5 * logvar).exp() * noise(mu)
         kl = 0.5 * (mu.square() + logvar.exp() - 1.0 - logvar).sum((1, 2, 3)).mean()
-        return Code(z, {"kl": self.weight * kl}, {"kl": kl.detach() / mu[0].numel()})
+        return Code(z, z, rate=self.weight * kl, metrics={"kl": kl.detach() / mu[0].numel()})
 
     def moments(self, h: Tensor) -> tuple[Latent, Latent]:
         """(mu, sigma)."""

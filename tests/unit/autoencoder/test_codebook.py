@@ -1,0 +1,174 @@
+"""Codebooks against brute force, closed forms, and running means kept by hand."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from calotype.autoencoder.bottleneck.codebook import COUNT_DECAY, Codebook, perplexity
+from calotype.autoencoder.bottleneck.finite_scalar import FiniteScalarConfig
+from calotype.autoencoder.bottleneck.vector_quantized import ByGradient, MovingAverage, VectorQuantizedConfig
+
+
+def draw(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_nearest_equals_brute_force_and_ties_go_to_the_first() -> None:
+    book = Codebook(50, 3, learned=True)
+    with torch.no_grad():
+        book.codes.copy_(draw(50, 3))
+        book.codes[20] = book.codes[7]
+    v = torch.cat([draw(200, 3, seed=1), book.codes.detach()])
+    exact = (v.double()[:, None] - book.codes.double()[None]).square().sum(2).argmin(1)
+    assert torch.equal(book.nearest(v), exact)
+    assert book.nearest(v)[200 + 20] == 7
+
+
+def test_cosine_compares_directions() -> None:
+    book = Codebook(9, 4, learned=True, cosine=True)
+    with torch.no_grad():
+        book.codes.copy_(draw(9, 4) * 10)
+    v = book.vectors(draw(40, 4, seed=1) * torch.rand(40, 1) * 5)
+    exact = torch.cosine_similarity(v[:, None], book.codes[None], dim=2).argmax(1)
+    assert torch.equal(book.nearest(v), exact)
+
+
+def test_loss_and_its_gradients() -> None:
+    """sg(h) - e moves the code with weight 1, h - sg(e) the encoder with beta; `legacy` swaps the weights."""
+    for legacy, (to_code, to_encoder) in {False: (1.0, 0.25), True: (0.25, 1.0)}.items():
+        config = VectorQuantizedConfig(size=8, learning=ByGradient(legacy=legacy), weight=2.0)
+        q = config.build(3).eval()
+        with torch.no_grad():
+            q.codebook.codes.copy_(draw(8, 3))
+        h = draw(2, 3, 4, 5, seed=1).requires_grad_()
+        code = q(h)
+        v = h.detach().movedim(1, -1).reshape(-1, 3)
+        e = q.codebook.codes.detach()[q.codebook.nearest(v)]
+        torch.testing.assert_close(code.penalties["codebook"], 2 * 1.25 * (v - e).square().mean())
+        of_h, of_codes = torch.autograd.grad(code.penalties["codebook"], (h, q.codebook.codes))
+        by_hand = 2 * to_encoder * 2 * (v - e) / v.numel()
+        torch.testing.assert_close(of_h.movedim(1, -1).reshape(-1, 3), by_hand)
+        n = torch.zeros(8, 3).index_add_(0, q.codebook.nearest(v), 2 * to_code * 2 * (e - v) / v.numel())
+        torch.testing.assert_close(of_codes, n)
+
+
+def test_the_gradient_passes_straight_through() -> None:
+    q = VectorQuantizedConfig(size=8).build(3).eval()
+    h, probe = draw(2, 3, 4, 5).requires_grad_(), draw(2, 3, 4, 5, seed=1)
+    (gradient,) = torch.autograd.grad(q(h).read, h, probe)
+    assert torch.equal(gradient, probe)
+
+
+def test_moving_average_equals_its_sums() -> None:
+    """m and N of van den Oord's appendix, kept apart, after ten batches."""
+    q = VectorQuantizedConfig(size=6, learning=MovingAverage()).build(2).train()
+    q(draw(4, 2, 3, 3))
+    total, count = q.codebook.codes * q.codebook.used[:, None], q.codebook.used.clone()
+    for k in range(1, 11):
+        h = draw(4, 2, 3, 3, seed=k)
+        v = h.movedim(1, -1).reshape(-1, 2)
+        index = q.codebook.nearest(v)
+        total = COUNT_DECAY * total + (1 - COUNT_DECAY) * torch.zeros(6, 2).index_add_(0, index, v)
+        count = COUNT_DECAY * count + (1 - COUNT_DECAY) * torch.bincount(index, minlength=6)
+        q(h)
+        torch.testing.assert_close(q.codebook.codes, total / count[:, None])
+        torch.testing.assert_close(q.codebook.used, count)
+
+
+@pytest.mark.parametrize("learning", [ByGradient(), MovingAverage()])
+def test_the_first_batch_sets_the_codes_where_the_vectors_are(learning: ByGradient | MovingAverage) -> None:
+    """Eight far-apart clumps, eight codes times four: every clump gets a code, which the tiny first codes would not."""
+    centres = torch.tensor(list(itertools.product((-9.0, 9.0), repeat=3)))
+    which = torch.arange(8).repeat(64)
+    h = (centres[which] + 0.1 * draw(512, 3)).T.reshape(1, 3, 16, 32)
+    q = VectorQuantizedConfig(size=32, learning=learning).build(3).train()
+    assert (q(h).read.detach() - h).abs().max() < 1.0
+
+
+def test_dead_codes_are_revived() -> None:
+    q = VectorQuantizedConfig(size=64, learning=MovingAverage(), revive=1.0).build(2).train()
+    q(draw(8, 2, 8, 8))
+    with torch.no_grad():  # all but four codes are thrown far away
+        q.codebook.codes[4:] = 1e4 + draw(60, 2)
+    used = []
+    for k in range(500):
+        code = q(draw(8, 2, 8, 8, seed=k))
+        used.append(float(code.metrics["codes_used"]))
+    assert used[0] <= 4 / 64 and used[-1] > 0.9
+    still = replace(q.config, revive=0.0).build(2).train()
+    still.load_state_dict(q.state_dict())
+    with torch.no_grad():
+        still.codebook.codes[4:] = 1e4 + draw(60, 2)
+    for k in range(500):
+        code = still(draw(8, 2, 8, 8, seed=k))
+    assert float(code.metrics["codes_used"]) <= 4 / 64, "without revival they stay dead"
+
+
+def test_revival_repeats_itself_after_a_restart() -> None:
+    config = VectorQuantizedConfig(size=64, learning=MovingAverage(), revive=0.9)
+    whole, first = config.build(2).train(), config.build(2).train()
+    first.load_state_dict(whole.state_dict())
+    for k in range(6):
+        whole(draw(1, 2, 4, 4, seed=k))
+    for k in range(3):
+        first(draw(1, 2, 4, 4, seed=k))
+    second = config.build(2).train()
+    second.load_state_dict(first.state_dict())
+    for k in range(3, 6):
+        second(draw(1, 2, 4, 4, seed=k))
+    assert all(torch.equal(a, b) for a, b in zip(whole.buffers(), second.buffers(), strict=True))
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+def test_small_codes_are_searched_in_the_small_space(cosine: bool) -> None:
+    q = VectorQuantizedConfig(size=16, width=2, cosine=cosine).build(8).eval()
+    h = draw(2, 8, 3, 3)
+    index = q.indices(h)
+    assert q.codebook.codes.shape == (16, 2) and index.shape == (2, 3, 3)
+    by_hand = q.up(q.codebook.table()[index].movedim(-1, 1))
+    torch.testing.assert_close(q.project(h), by_hand)
+
+
+@pytest.mark.parametrize(("n", "value"), [([5, 5, 5, 5], 4.0), ([7, 0, 0, 0], 1.0), ([0, 3, 3, 0], 2.0), ([0, 0], 1.0)])
+def test_perplexity(n: list[int], value: float) -> None:
+    assert perplexity(torch.tensor(n).float()).item() == pytest.approx(value)
+
+
+@pytest.mark.parametrize("levels", [(8, 5, 4), (4, 3), (7,), (16, 16)])
+def test_finite_scalar_reaches_its_grid_and_nothing_else(levels: tuple[int, ...]) -> None:
+    q = FiniteScalarConfig(levels).build(len(levels))
+    code = q(draw(64, len(levels), 32, 32) * 4)
+    index = q.indices(code.z)
+    assert index.unique().tolist() == list(range(math.prod(levels)))
+    for channel, n in zip(code.read.unbind(1), levels, strict=True):
+        expected = (torch.arange(n) - n // 2) / (n // 2)
+        torch.testing.assert_close(channel.unique(), expected)
+    assert len(torch.cat([code.read.movedim(1, -1).flatten(0, 2), index.view(-1, 1)], 1).unique(dim=0)) == math.prod(
+        levels
+    ), "one number per code"
+    assert float(code.metrics["codes_used"]) == 1.0
+    assert q(torch.zeros(1, len(levels), 1, 1)).z.abs().max() < 1e-6, "bound(0) = 0"
+
+
+@pytest.mark.parametrize(
+    "change", [{"size": 0}, {"size": 2**40}, {"width": 0}, {"weight": -1.0}, {"beta": float("nan")}, {"revive": -1.0}]
+)
+def test_wrong_vq_configs(change: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="must"):
+        replace(VectorQuantizedConfig(), **change)
+
+
+@pytest.mark.parametrize("levels", [(), (2, 5), (4096, 4096)])
+def test_wrong_levels(levels: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="levels must"):
+        FiniteScalarConfig(levels)
+
+
+def test_levels_for_other_channels() -> None:
+    with pytest.raises(ValueError, match="3 levels were given for 4"):
+        FiniteScalarConfig((3, 3, 3)).build(4)
