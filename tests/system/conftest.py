@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
+from calotype.autoencoder.bottleneck.vector_quantized import MovingAverage, VectorQuantizedConfig
 from calotype.autoencoder.latent import LatentAutoencoderConfig
 from calotype.conditioning.class_label import ClassLabelConfig
 from calotype.conditioning.text import TextConfig
@@ -102,13 +103,19 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 Run = Callable[[Path, int], object]
 
 
-@pytest.fixture(params=["autoencoder", "diffusion"])
+QUANTIZED = VectorQuantizedConfig(size=32, learning=MovingAverage(), revive=0.9)
+"""A codebook that keeps counts, means and random choices outside of gradients: all of it must survive a stop."""
+
+
+@pytest.fixture(params=["autoencoder", "quantized", "diffusion"])
 def stage(request: pytest.FixtureRequest, world: World) -> Run:
     """(run directory, save_every) -> the stage trained there."""
 
     def train(out: Path, save_every: int) -> object:
-        if request.param == "autoencoder":
+        if request.param != "diffusion":
             first = tiny_autoencoder(world.pictures)
+            if request.param == "quantized":
+                first = replace(first, autoencoder=replace(first.autoencoder, bottleneck=QUANTIZED))
             return train_autoencoder(replace(first, trainer=replace(first.trainer, save_every=save_every)), out)
         second = tiny_diffusion(world.pictures, str(world.autoencoder))
         return train_diffusion(replace(second, trainer=replace(second.trainer, save_every=save_every)), out)
