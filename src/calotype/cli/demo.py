@@ -25,4 +25,4 @@ def demo(
     from calotype.jobs.demo import demo as job
 
     job(out, minutes)
-    next_command("sample", out, "--caption", "a red heart", "-n", 4, comment="your own wish")
+    next_command("sample", out, "--caption", "police officer", "-n", 4, comment="your own wish")
