@@ -14,6 +14,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 
 from benchmarks.paired import Work
+from benchmarks.peers import their_autoencoder, their_unet
 from calotype.autoencoder.latent import LatentAutoencoder, LatentAutoencoderConfig
 from calotype.condition import Condition
 from calotype.nn.encoder_decoder import EncoderDecoderConfig
@@ -35,31 +36,6 @@ class Case:
     images: int
     ours: Work
     theirs: Work
-
-
-def their_unet(config: UNetConfig) -> UNet2DConditionModel:
-    kinds = ["CrossAttn" if a else "" for a in config.attention]
-    return UNet2DConditionModel(
-        in_channels=config.in_channels,
-        out_channels=config.out_channels,
-        block_out_channels=config.widths,
-        layers_per_block=config.blocks,
-        down_block_types=tuple(f"{k}DownBlock2D" for k in kinds),
-        up_block_types=tuple(f"{k}UpBlock2D" for k in kinds[::-1]),
-        attention_head_dim=tuple(w // config.head_width for w in config.widths),  # their name for the number of heads
-        cross_attention_dim=config.context_width,
-        transformer_layers_per_block=config.depth,
-    )
-
-
-def their_autoencoder(config: EncoderDecoderConfig) -> AutoencoderKL:
-    return AutoencoderKL(
-        block_out_channels=config.widths,
-        layers_per_block=config.blocks,
-        latent_channels=config.z_channels,
-        down_block_types=("DownEncoderBlock2D",) * len(config.widths),
-        up_block_types=("UpDecoderBlock2D",) * len(config.widths),
-    )
 
 
 def same_weights(ours: nn.Module, theirs: nn.Module) -> None:

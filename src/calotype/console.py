@@ -27,10 +27,20 @@ def console() -> Console:
 def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show progress with ETA while the block runs; yields a function that advances by so many.
 
-    A terminal gets a bar, anything else one line at the end."""
+    A terminal gets a bar, anything else a line every ten seconds and one at the end."""
     begun = time.monotonic()
     if not console().is_terminal:
-        yield lambda n: None
+        done, told = 0, begun
+
+        def count(n: int) -> None:
+            nonlocal done, told
+            done, now = done + n, time.monotonic()
+            if now - told >= 10:
+                left = (now - begun) * (total - done) / done
+                console().print(f"{what}: {done} of {total}, {left:.0f} s left", markup=False)
+                told = now
+
+        yield count
         console().print(f"{what}: {time.monotonic() - begun:.1f} s")
         return
     from rich.progress import (

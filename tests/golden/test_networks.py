@@ -1,7 +1,7 @@
 """The same weights give the same numbers, and the same gradients, as diffusers' networks.
 
 Widths start at 128, for a narrower layer of ours takes fewer groups in its normalisation than diffusers' one number for
-all layers can say. What diffusers calls `attention_head_dim` is the number of heads.
+all layers can say.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from benchmarks.peers import their_autoencoder, their_unet
 from torch import Tensor, nn
 
 from calotype.autoencoder.latent import LatentAutoencoderConfig
@@ -107,24 +107,6 @@ def compare(ours: nn.Module, theirs: nn.Module, names: dict[str, str], f: Callab
         assert (p.grad - g.view_as(p.grad)).abs().max() < 1e-4 * max(g.abs().max(), 1e-3 * largest), name
 
 
-def their_unet(config: UNetConfig) -> UNet2DConditionModel:
-    kinds = ["CrossAttn" if a else "" for a in config.attention]
-    heads = tuple(w // config.head_width for w in config.widths)
-    return UNet2DConditionModel(
-        in_channels=config.in_channels,
-        out_channels=config.out_channels,
-        block_out_channels=config.widths,
-        layers_per_block=config.blocks,
-        down_block_types=tuple(f"{k}DownBlock2D" for k in kinds),
-        up_block_types=tuple(f"{k}UpBlock2D" for k in kinds[::-1]),
-        attention_head_dim=heads,
-        cross_attention_dim=config.context_width or config.widths,
-        transformer_layers_per_block=config.depth,
-        class_embed_type=None if config.vector_width is None else "projection",
-        projection_class_embeddings_input_dim=config.vector_width,
-    )
-
-
 UNETS = {
     "tokens": UNetConfig(
         channels=128, multipliers=(1, 2), blocks=2, attention=(True, False), head_width=32, context_width=24
@@ -174,18 +156,6 @@ AUTOENCODERS = {
     ),
     "no attention": EncoderDecoderConfig(channels=128, multipliers=(1, 2), blocks=1, mid_attention=False),
 }
-
-
-def their_autoencoder(config: EncoderDecoderConfig) -> AutoencoderKL:
-    kinds = ["Attn" if i in config.attention_levels else "" for i in range(len(config.widths))]
-    return AutoencoderKL(
-        block_out_channels=config.widths,
-        layers_per_block=config.blocks,
-        latent_channels=config.z_channels,
-        down_block_types=tuple(f"{k}DownEncoderBlock2D" for k in kinds),
-        up_block_types=tuple(f"{k}UpDecoderBlock2D" for k in kinds[::-1]),
-        mid_block_add_attention=config.mid_attention,
-    )
 
 
 @pytest.mark.parametrize("name", AUTOENCODERS)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -210,3 +211,11 @@ def test_plain_pictures_give_an_unconditional_model(world: World, tmp_path: Path
     assert model.conditioner.reads == () and images(model, {}, PLAN, n=2, seed=0).shape == (2, 3, 16, 16)
     with pytest.raises(UserError, match="not trained with 'caption'; it takes no condition at all"):
         images(model, {"caption": ["a red circle"]}, PLAN, n=1, seed=0)
+
+
+def test_wide_attention_is_warned_of(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    second = tiny_diffusion(world.pictures, "pixels", steps=1)
+    network = replace(second.network, attention=(True, True))
+    second = replace(second, data=replace(second.data, side=48), network=network)
+    train_diffusion(second, tmp_path / "run")
+    assert "network.attention=[false, true]" in capsys.readouterr().out

@@ -45,6 +45,9 @@ M = TypeVar("M", bound=nn.Module)
 PIXELS = "pixels"
 """The name of "no compression" where an autoencoder's run is asked for."""
 
+WIDE_ATTENTION = 32
+"""Side of the largest feature map that attention is quick on without an accelerator."""
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -128,6 +131,7 @@ def train_diffusion(config: DiffusionRun, out: Path) -> Stage:
             f"{', '.join(conditioner.reads) or 'none'}",
             markup=False,
         )
+        _warn_of_wide_attention(config, autoencoder.factor)
         trainer = Trainer(
             Denoise(model, config.objective, config.preview),
             {"denoise": config.optimizer},
@@ -218,6 +222,19 @@ def _fits(side: int, factor: int) -> None:
         raise UserError(
             f"data.side = {side} is not a multiple of the autoencoder's factor {factor}; "
             f"take {' or '.join(map(str, near))}"
+        )
+
+
+def _warn_of_wide_attention(config: DiffusionRun, factor: int) -> None:
+    """Say it where attention sees so many positions that a step may take a minute on a CPU."""
+    attention = config.network.attention
+    sides = [config.data.side // factor // 2**level for level in range(len(attention))]
+    small = [on and side <= WIDE_ATTENTION for on, side in zip(attention, sides, strict=True)]
+    if small != [*attention] and best_device().type == "cpu":
+        console().print(
+            f"  attention over more than {WIDE_ATTENTION} x {WIDE_ATTENTION} positions is slow on a CPU; without it: "
+            f"network.attention={str(small).lower()}",
+            markup=False,
         )
 
 

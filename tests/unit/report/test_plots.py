@@ -42,7 +42,9 @@ def test_gaps_and_non_finite_values_are_left_out() -> None:
 
 
 def test_a_single_point_can_be_drawn() -> None:
-    loss_curves([{"step": 10, "loss": 0.5}])[0].svg()
+    (plot,) = loss_curves([{"step": 10, "loss": 0.5}])
+    assert all(line.get_xydata().tolist() == [[10, 0.5]] for line in plot.figure.axes[0].lines)
+    assert plot.figure.axes[0].lines and "<svg" in plot.svg()
 
 
 def test_logarithmic_axis_where_it_helps() -> None:
