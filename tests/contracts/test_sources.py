@@ -62,3 +62,23 @@ def test_a_config_is_its_own_description(name: str) -> None:
 def test_a_picture_beyond_the_end_is_an_index_error(source: Source) -> None:
     with pytest.raises(IndexError):
         source[len(source)]
+
+
+@pytest.mark.parametrize("name", ["fluent", "fashion", "photo-crops", "mixed"])
+def test_splits_part_the_whole(name: str) -> None:
+    whole, *parts = (open_source(f"embedded:{name}{split}") for split in ("", "/train", "/val"))
+    keys = [part.key(i) for part in parts for i in range(len(part))]
+    assert len(set(keys)) == len(keys)
+    if name != "mixed":  # a tenth of either split is no tenth of the whole
+        assert sorted(keys) == sorted(whole.key(i) for i in range(len(whole)))
+    pictures = {whole.key(i): i for i in range(len(whole))}
+    for part in parts:
+        for i in (0, len(part) - 1):
+            if part.key(i) in pictures:
+                assert part[i].image.tobytes() == whole[pictures[part.key(i)]].image.tobytes()
+
+
+def test_the_mixed_set_has_all_three_kinds() -> None:
+    for split in ("train", "val"):
+        labels = open_source(f"embedded:mixed/{split}").labels()
+        assert min(labels.count(k) for k in range(3)) >= 90

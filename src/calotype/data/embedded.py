@@ -5,8 +5,10 @@
     embedded:fashion           10,000 of Fashion-MNIST, 28 x 28, 10 classes
     embedded:photos            12 photographs
     embedded:photo-crops       768 squares cut out of them
+    embedded:mixed             emoji, photo crops and a part of the clothes, each a class
 
-A name may end in `/train` or `/val` (fluent only: split by concept, so that skin-tone twins stay together).
+A name may end in `/train` or `/val`: emoji are split by concept, so that skin-tone twins stay together, crops by
+photograph, clothes by number.
 Licences: see NOTICE.
 """
 
@@ -24,15 +26,28 @@ from PIL import Image
 
 from calotype.data.images import WHITE, open_image
 from calotype.data.source import Record, Source, SourceConfig, sources
+from calotype.data.subset import Subset
+from calotype.data.union import Union
 from calotype.errors import UnknownName, UserError
 from calotype.rng import fold
 
 PEOPLE = ("People & Body", "Smileys & Emotion")
 FASHION = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
-NAMES = ("fluent", "fluent-people", "fashion", "photos", "photo-crops")
+NAMES = ("fluent", "fluent-people", "fashion", "photos", "photo-crops", "mixed")
 SPLITS = ("train", "val", "all")
 SMALLEST = 96
 """Pixels of the smallest crop of a photograph."""
+KEPT_BACK = ("astronaut", "gravel")
+"""The photographs of the "val" split."""
+EVERY = 10
+"""Every tenth garment belongs to the "val" split, and every tenth of either split to "mixed"."""
+
+
+def _in_split(name: str, held_out: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which rows belong to the split; raises `UnknownName`."""
+    if name not in SPLITS:
+        raise UnknownName("split", name, SPLITS)
+    return np.ones_like(held_out) if name == "all" else held_out == (name == "val")
 
 
 def _npz(name: str) -> dict[str, NDArray[Any]]:
@@ -61,13 +76,9 @@ class Fluent(Source):
         for category in categories:
             if category not in names:
                 raise UnknownName("category", category, names)
-        if split not in SPLITS:
-            raise UnknownName("split", split, SPLITS)
         self.classes = tuple(c for c in names if not categories or c in categories)
-        kept = np.isin(data["category"], [names.index(c) for c in self.classes])
-        if split != "all":
-            kept &= data["val"] == (split == "val")
-        self._rows = np.flatnonzero(kept)
+        chosen = np.isin(data["category"], [names.index(c) for c in self.classes])
+        self._rows = np.flatnonzero(chosen & _in_split(split, data["val"]))
         self._webp, self._offsets = data["webp"].tobytes(), data["offsets"]
         captions, categories_of = _texts(data["caption"]), [names[c] for c in data["category"]]
         self._captions = [captions[i] for i in self._rows]
@@ -100,14 +111,20 @@ class Fluent(Source):
 
 
 class Fashion(Source):
-    """Zalando's Fashion-MNIST; the caption is the class name."""
+    """Zalando's Fashion-MNIST; the caption is the class name.
 
-    name, classes = "fashion", FASHION
+    Args:
+        split: "train", "val" or "all".
+    """
 
-    def __init__(self) -> None:
+    classes = FASHION
+
+    def __init__(self, split: str = "all") -> None:
         data = _npz("fashion10k.npz")
-        self._images, self._labels = data["image"], [int(label) for label in data["label"]]
+        self._rows = np.flatnonzero(_in_split(split, np.arange(len(data["image"])) % EVERY == 0))
+        self._images, self._labels = data["image"][self._rows], [int(label) for label in data["label"][self._rows]]
         self._captions = [FASHION[label].lower() for label in self._labels]
+        self.name = "fashion" if split == "all" else f"fashion ({split})"
 
     def __len__(self) -> int:
         return len(self._images)
@@ -123,7 +140,7 @@ class Fashion(Source):
         return self._labels
 
     def key(self, index: int) -> str:
-        return f"fashion/{index:05d}"
+        return f"fashion/{self._rows[index]:05d}"
 
     def fingerprint(self) -> str:
         return "fashion-" + hashlib.sha256(self._images.tobytes()).hexdigest()[:16]
@@ -134,29 +151,39 @@ class Photos(Source):
 
     Args:
         crops: squares of `SMALLEST` pixels or more to cut out of each, always the same ones; 0 = the whole photographs.
+        split: "train", "val" (the photographs in `KEPT_BACK`) or "all".
     """
 
     classes: tuple[str, ...] = ()
 
-    def __init__(self, crops: int = 0) -> None:
+    def __init__(self, crops: int = 0, split: str = "all") -> None:
         if crops < 0:
             raise UserError(f"a photograph cannot have {crops} crops; take 0 for whole photographs, or more")
         folder = files("calotype.data") / "embedded" / "photos12"
-        found = sorted((f for f in folder.iterdir() if f.name.endswith(".jpg")), key=lambda f: f.name)
-        self._names, self._content = [f.name.removesuffix(".jpg") for f in found], [f.read_bytes() for f in found]
+        found = {f.name.removesuffix(".jpg"): f for f in folder.iterdir() if f.name.endswith(".jpg")}
+        names = sorted(found)
+        kept = _in_split(split, np.array([name in KEPT_BACK for name in names]))
+        self._numbers = np.flatnonzero(kept).tolist()
+        self._names = [names[k] for k in self._numbers]
+        self._content = [found[name].read_bytes() for name in self._names]
         self._crops, self._each = crops, max(1, crops)
         self._captions = [name.replace("_", " ") for name in self._names for _ in range(self._each)]
-        self.name = f"photos ({crops} crops of each)" if crops else "photos"
+        told = [*([f"{crops} crops of each"] if crops else []), *([split] if split != "all" else [])]
+        self.name = f"photos ({'; '.join(told)})" if told else "photos"
 
     def __len__(self) -> int:
         return len(self._captions)
 
     def __getitem__(self, index: int) -> Record:
-        image = open_image(self._content[range(len(self))[index] // self._each])
-        return Record(self._cut(image, index) if self._crops else image, self._captions[index], -1, self.key(index))
+        photo, crop = divmod(range(len(self))[index], self._each)
+        image = open_image(self._content[photo])
+        if self._crops:
+            # By the photograph's number in the whole set, so that a split has the same crops.
+            image = self._cut(image, self._numbers[photo] * self._each + crop)
+        return Record(image, self._captions[index], -1, self.key(index))
 
-    def _cut(self, image: Image.Image, index: int) -> Image.Image:
-        bits = fold(0, "crop", index)
+    def _cut(self, image: Image.Image, number: int) -> Image.Image:
+        bits = fold(0, "crop", number)
         largest = min(image.size)
         side = SMALLEST + bits % (largest - SMALLEST + 1) if largest > SMALLEST else largest
         left, top = (bits >> 16) % (image.width - side + 1), (bits >> 32) % (image.height - side + 1)
@@ -209,8 +236,10 @@ class FluentPeopleConfig(SourceConfig):
 class FashionConfig(SourceConfig):
     """Ten thousand grey pictures of clothes in ten classes."""
 
+    split: str = "all"
+
     def open(self) -> Fashion:
-        return Fashion()
+        return Fashion(self.split)
 
 
 @sources.register("photos")
@@ -228,9 +257,25 @@ class PhotoCropsConfig(SourceConfig):
     """Squares cut out of twelve photographs."""
 
     crops: int = 64
+    split: str = "all"
 
     def open(self) -> Photos:
-        return Photos(self.crops)
+        return Photos(self.crops, self.split)
+
+
+@sources.register("mixed")
+@dataclass(frozen=True)
+class MixedConfig(SourceConfig):
+    """Emoji, photographs and grey product pictures: what one recipe should be able to compress without changes."""
+
+    crops: int = 64
+    split: str = "all"
+
+    def open(self) -> Union:
+        clothes = Fashion(self.split)
+        some = Subset(clothes, range(0, len(clothes), EVERY), f"every {EVERY}th of {clothes.name}")
+        parts = {"emoji": Fluent(split=self.split), "photo": Photos(self.crops, self.split), "product": some}
+        return Union(parts, f"mixed ({self.split})")
 
 
 def embedded(name: str) -> Source:
