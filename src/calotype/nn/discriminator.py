@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from calotype.nn.batch_norm import BatchNorm2d
 from calotype.nn.sizes import check_sizes
 
 
@@ -25,7 +26,7 @@ class PatchDiscriminator(nn.Module):
             stride = 2 if n < config.layers else 1
             parts += [
                 nn.Conv2d(incoming, width, 4, stride, 1, bias=False),  # the normalisation's shift is its bias
-                nn.BatchNorm2d(width),
+                BatchNorm2d(width),
                 nn.LeakyReLU(0.2),
             ]
         self.layers = nn.Sequential(*parts, nn.Conv2d(widths[-1], 1, 4, 1, 1))
@@ -43,7 +44,7 @@ def _initialize(module: nn.Module) -> None:
             nn.init.normal_(module.weight, 0.0, 0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        case nn.BatchNorm2d():
+        case BatchNorm2d():
             nn.init.normal_(module.weight, 1.0, 0.02)
             nn.init.zeros_(module.bias)
 
