@@ -7,8 +7,8 @@
     embedded:photo-crops       768 squares cut out of them
     embedded:mixed             emoji, photo crops and a part of the clothes, each a class
 
-A name may end in `/train` or `/val`: emoji are split by concept, so that skin-tone twins stay together, crops by
-photograph, clothes by number.
+A name may end in `/train` or `/val`: emoji are split by concept, so that skin-tone twins stay together, clothes by
+number, photographs by place: the right quarter of each is held back.
 Licences: see NOTICE.
 """
 
@@ -37,8 +37,6 @@ NAMES = ("fluent", "fluent-people", "fashion", "photos", "photo-crops", "mixed")
 SPLITS = ("train", "val", "all")
 SMALLEST = 96
 """Pixels of the smallest crop of a photograph."""
-KEPT_BACK = ("astronaut", "gravel")
-"""The photographs of the "val" split."""
 EVERY = 10
 """Every tenth garment belongs to the "val" split, and every tenth of either split to "mixed"."""
 
@@ -149,9 +147,15 @@ class Fashion(Source):
 class Photos(Source):
     """Twelve photographs from scikit-image's data folder; the caption is the file's name.
 
+    Twelve are too few to hold some back: what is in one is in no other. So a split cuts each photograph instead, and no
+    pixel is in both parts.
+
     Args:
         crops: squares of `SMALLEST` pixels or more to cut out of each, always the same ones; 0 = the whole photographs.
-        split: "train", "val" (the photographs in `KEPT_BACK`) or "all".
+        split: "train" (the left three quarters), "val" (the right quarter, with a quarter of the crops) or "all".
+
+    Raises:
+        UserError: a negative number of crops.
     """
 
     classes: tuple[str, ...] = ()
@@ -159,34 +163,32 @@ class Photos(Source):
     def __init__(self, crops: int = 0, split: str = "all") -> None:
         if crops < 0:
             raise UserError(f"a photograph cannot have {crops} crops; take 0 for whole photographs, or more")
+        if split not in SPLITS:
+            raise UnknownName("split", split, SPLITS)
         folder = files("calotype.data") / "embedded" / "photos12"
-        found = {f.name.removesuffix(".jpg"): f for f in folder.iterdir() if f.name.endswith(".jpg")}
-        names = sorted(found)
-        kept = _in_split(split, np.array([name in KEPT_BACK for name in names]))
-        self._numbers = np.flatnonzero(kept).tolist()
-        self._names = [names[k] for k in self._numbers]
-        self._content = [found[name].read_bytes() for name in self._names]
-        self._crops, self._each = crops, max(1, crops)
+        found = sorted((f for f in folder.iterdir() if f.name.endswith(".jpg")), key=lambda f: f.name)
+        self._names, self._content = [f.name.removesuffix(".jpg") for f in found], [f.read_bytes() for f in found]
+        self._crops, self._split = crops, split
+        self._each = max(1, crops // 4 if split == "val" else crops)
         self._captions = [name.replace("_", " ") for name in self._names for _ in range(self._each)]
-        told = [*([f"{crops} crops of each"] if crops else []), *([split] if split != "all" else [])]
+        told = [*([f"{self._each} crops of each"] if crops else []), *([split] if split != "all" else [])]
         self.name = f"photos ({'; '.join(told)})" if told else "photos"
 
     def __len__(self) -> int:
         return len(self._captions)
 
     def __getitem__(self, index: int) -> Record:
-        photo, crop = divmod(range(len(self))[index], self._each)
-        image = open_image(self._content[photo])
-        if self._crops:
-            # By the photograph's number in the whole set, so that a split has the same crops.
-            image = self._cut(image, self._numbers[photo] * self._each + crop)
-        return Record(image, self._captions[index], -1, self.key(index))
+        index = range(len(self))[index]
+        image = open_image(self._content[index // self._each])
+        return Record(self._cut(image, index) if self._crops else image, self._captions[index], -1, self.key(index))
 
-    def _cut(self, image: Image.Image, number: int) -> Image.Image:
-        bits = fold(0, "crop", number)
-        largest = min(image.size)
+    def _cut(self, image: Image.Image, index: int) -> Image.Image:
+        edge = image.width * 3 // 4
+        first, end = {"train": (0, edge), "val": (edge, image.width), "all": (0, image.width)}[self._split]
+        bits = fold(0, "crop", index)
+        largest = min(end - first, image.height)
         side = SMALLEST + bits % (largest - SMALLEST + 1) if largest > SMALLEST else largest
-        left, top = (bits >> 16) % (image.width - side + 1), (bits >> 32) % (image.height - side + 1)
+        left, top = first + (bits >> 16) % (end - first - side + 1), (bits >> 32) % (image.height - side + 1)
         return image.crop((left, top, left + side, top + side))
 
     def captions(self) -> Sequence[str]:
@@ -197,10 +199,11 @@ class Photos(Source):
 
     def key(self, index: int) -> str:
         name = f"photos/{self._names[index // self._each]}.jpg"
-        return f"{name}#{index % self._each}" if self._crops else name
+        part = "" if self._split == "all" else f"{self._split}-"
+        return f"{name}#{part}{index % self._each}" if self._crops else name
 
     def fingerprint(self) -> str:
-        h = hashlib.sha256(repr(self._crops).encode())
+        h = hashlib.sha256(repr(self._crops if self._split == "all" else (self._crops, self._split)).encode())
         for content in self._content:
             h.update(content)
         return "photos-" + h.hexdigest()[:16]

@@ -1,6 +1,6 @@
 """The patch-adversarial loss and the weight that balances it.
 
-    w = clip(|d rec / d W| / (|d g / d W| + 1e-4), 0, 1e4) * weight          W: the decoder's last layer
+    w = clip(|d nll / d W| / (|d g / d W| + 1e-4), 0, largest) * weight          W: the decoder's last layer
 
 Esser et al. 2021 (VQGAN), https://arxiv.org/abs/2012.09841, eq. (6) and (7); hinge form of Lim & Ye 2017,
 https://arxiv.org/abs/1705.02894.
@@ -64,27 +64,28 @@ class Log:
         return 0.5 * (F.softplus(-real).mean() + F.softplus(fake).mean())
 
 
-def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, weight: float) -> Tensor:
+def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, weight: float, largest: float = 1e4) -> Tensor:
     """The balance w of the module docstring, a detached scalar.
 
     Args:
-        reconstruction: d rec / d W, any shape.
+        reconstruction: d nll / d W, any shape.
         adversarial: d g / d W, same shape.
         weight: the constant factor ("disc_weight").
+        largest: bound of the ratio.
     """
     ratio = reconstruction.norm() / (adversarial.norm() + 1e-4)
-    balance: Tensor = (ratio.clamp(0.0, 1e4) * weight).detach()
+    balance: Tensor = (ratio.clamp(0.0, largest) * weight).detach()
     return balance
 
 
-def value_with_gradient(x: Tensor, gradient: Tensor, value: Tensor) -> Tensor:
+def value_with_gradient(x: Tensor, gradient: Tensor, value: Tensor | float = 0.0) -> Tensor:
     """A scalar that equals `value` and whose gradient with respect to `x` is `gradient`.
 
     Lets a loss whose gradient at `x` is already known be driven on through the graph behind `x` without running the
     networks between `x` and the loss a second time.
     """
     product = (x * gradient.detach()).sum()
-    return product - product.detach() + value.detach()
+    return product - product.detach() + (value.detach() if isinstance(value, Tensor) else value)
 
 
 def gradient_at(value: Tensor, x: Tensor) -> Tensor:
