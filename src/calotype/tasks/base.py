@@ -33,11 +33,19 @@ class Progress:
 
 @dataclass(frozen=True)
 class Loss:
-    """One scalar to minimise by the optimizer of `phase`, with what to log beside it."""
+    """One scalar to minimise by the optimizer of `phase`, with what to log beside it.
+
+    Args:
+        phase: whose optimizer.
+        value: the scalar.
+        metrics: numbers to log.
+        warnings: sentences for the person who trains.
+    """
 
     phase: str
     value: Tensor
     metrics: Metrics = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 class Task(nn.Module, ABC):

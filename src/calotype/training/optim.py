@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from calotype.registry import Registry
+from calotype.training.spikes import SpikeGuard
 
 
 class Decay(Protocol):
@@ -95,6 +96,7 @@ class OptimizerConfig:
         warmup_steps: steps over which the rate rises linearly; 0 = none.
         decay: factor over the run.
         clip_norm: longest allowed gradient, all parameters of the phase together; None = no limit.
+        spikes: when a step is left out because its gradient is far longer than usual; None = never.
     """
 
     lr: float = 1e-4
@@ -104,6 +106,7 @@ class OptimizerConfig:
     warmup_steps: int = 0
     decay: Decay = field(default_factory=Constant)
     clip_norm: float | None = 1.0
+    spikes: SpikeGuard | None = field(default_factory=SpikeGuard)
 
     def __post_init__(self) -> None:
         if not 0.0 < self.lr < math.inf:

@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from calotype import ranks
 from calotype.errors import UserError
 from calotype.files import load_state
 from calotype.training.ema import EMA
 from calotype.training.optim import OptimizerConfig
+from calotype.training.spikes import Spikes
 
 
 class Phase:
@@ -32,21 +34,25 @@ class Phase:
         self.parameters = list(named.values())
         self.optimizer = config.build(self.parameters)
         self.ema = None if ema_decay is None else EMA(module, ema_decay)
+        self.spikes = None if config.spikes is None else Spikes(config.spikes)
         self._buffers = [b for b in module.buffers() if b.numel()]
         self._backup = [b.detach().clone() for b in self._buffers]
 
     def backward(self, loss: Tensor) -> Tensor:
-        """Fill the gradients of this phase's parameters, and of no others.
+        """Fill the gradients of this phase's parameters, averaged over ranks, and of no others.
 
         Returns:
-            the gradient's Euclidean norm over all parameters, a scalar; NaN if the loss is not finite.
+            the gradient's Euclidean norm over all parameters, a scalar; NaN if the loss is not finite. The same on
+            every rank, so that all clip, step or skip alike.
         """
         for p in self.parameters:
             p.grad = None
         torch.autograd.backward(loss, inputs=self.parameters)
+        value = loss.detach().clone()
+        ranks.average([*self._gradients(), value])
         norms = torch._foreach_norm(self._gradients())
         # One scalar answers both questions, so that a GPU is asked once per phase.
-        norm: Tensor = torch.linalg.vector_norm(torch.stack(norms)) + 0.0 * loss.detach()
+        norm: Tensor = torch.linalg.vector_norm(torch.stack(norms)) + 0.0 * value
         return norm
 
     @torch.no_grad()
@@ -92,13 +98,18 @@ class Phase:
 
     def state(self) -> dict[str, Any]:
         """The numbers to store beside the tensors."""
-        return {"ema_updates": self.ema.updates if self.ema else 0}
+        return {
+            "ema_updates": self.ema.updates if self.ema else 0,
+            "spikes": self.spikes.state() if self.spikes else None,
+        }
 
     def restore(self, files: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], where: str) -> None:
         """Take everything from a checkpoint; raises `UserError` if it does not fit."""
         load_state(self.module, dict(self._own(files["weights"])), where)
         if self.ema is not None:
             self.ema.restore(dict(self._own(files["ema"])), int(state["ema_updates"]))
+        if self.spikes is not None and state["spikes"] is not None:
+            self.spikes.restore(state["spikes"])
         stored: dict[str, dict[str, Tensor]] = {}
         for name, value in self._own(files["optimizer"]):
             parameter, _, key = name.rpartition("/")

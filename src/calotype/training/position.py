@@ -15,6 +15,7 @@ class Position:
         seconds: wall time until then.
         bad: non-finite steps in a row.
         skipped: non-finite steps in all.
+        spikes: optimizer steps left out in all because the gradient was far too long.
         rollbacks: returns to a checkpoint in all; each draws its own noise.
         failed_at: the step of the last return, until a checkpoint beyond it is saved.
         last: the last logged metrics.
@@ -24,6 +25,7 @@ class Position:
     seconds: float = 0.0
     bad: int = 0
     skipped: int = 0
+    spikes: int = 0
     rollbacks: int = 0
     failed_at: int | None = None
     last: dict[str, float] = field(default_factory=dict)
@@ -44,6 +46,7 @@ class TrainResult:
         share: flops_per_second / matmul_rate.
         metrics: the last logged line.
         skipped: steps without an update because something was not finite.
+        spikes: optimizer steps left out because the gradient was far longer than usual.
         rollbacks: how often training went back to a checkpoint.
     """
 
@@ -58,4 +61,5 @@ class TrainResult:
     share: float
     metrics: Mapping[str, float]
     skipped: int
+    spikes: int
     rollbacks: int

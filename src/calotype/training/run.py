@@ -1,6 +1,7 @@
 """The folder of a training run, used by one process at a time.
 
 RUN/config.json            what was asked for; a resumed run must ask for the same
+RUN/inputs.json            what else it depends on, by identity, such as the autoencoder's weights; likewise
 RUN/run.lock               held by the process that trains
 RUN/metrics.jsonl          one line per logged step
 RUN/events.jsonl           what happened: resumed, saved, skipped, rolled back, ...
@@ -43,37 +44,44 @@ class RunDirectory:
     Args:
         path: the folder; made if missing.
         config: plain JSON values, nested; compared with the stored one if the run exists.
+        inputs: name -> identity of what the config only points to ("autoencoder" -> its hash); compared likewise.
         changeable: dotted keys that may differ from the stored config.
 
     Raises:
         RunLocked: another process trains here; the message names its process id.
-        UserError: the run was started with another config; the message lists the keys.
+        UserError: the run was started with another config or input; the message lists what differs.
     """
 
-    def __init__(self, path: Path | str, config: Mapping[str, Any], changeable: Iterable[str] = CHANGEABLE) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        config: Mapping[str, Any],
+        inputs: Mapping[str, str] | None = None,
+        changeable: Iterable[str] = CHANGEABLE,
+    ) -> None:
         self.path = Path(path)
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock: IO[str] | None = _lock(self.path / "run.lock")
         try:
-            self._remember(dict(config), set(changeable))
+            self._remember("config.json", "another config", dict(config), set(changeable))
+            self._remember("inputs.json", "other inputs", dict(inputs or {}), set())
         except BaseException:
             self.close()
             raise
 
-    def _remember(self, config: dict[str, Any], changeable: set[str]) -> None:
-        file = self.path / "config.json"
-        if file.exists():
-            old = read_json(file)
-            if old == config:
-                return
-            changes = [c for c in differences(old, config) if c.partition(":")[0] not in changeable]
-            # A run that failed before its first checkpoint binds nobody: the corrected command may have its folder.
-            if changes and any(self.checkpoints.glob("step-*")):
-                raise UserError(
-                    f"{self.path} was started with another config ({'; '.join(changes)}); "
-                    "use the old values to resume it, or name another run directory"
-                )
-        write_json(file, config)
+    def _remember(self, name: str, others: str, asked: dict[str, Any], changeable: set[str]) -> None:
+        file = self.path / name
+        old = read_json(file) if file.exists() else {}
+        if old == asked:
+            return
+        changes = [c for c in differences(old, asked) if c.partition(":")[0] not in changeable]
+        # A run that failed before its first checkpoint binds nobody: the corrected command may have its folder.
+        if changes and any(self.checkpoints.glob("step-*")):
+            raise UserError(
+                f"{self.path} was started with {others} ({'; '.join(changes)}); "
+                "use the old values to resume it, or name another run directory"
+            )
+        write_json(file, asked)
 
     @property
     def checkpoints(self) -> Path:

@@ -3,9 +3,10 @@
 Run the same command again and it goes on where it stopped, bit for bit as if it had never stopped (same machine,
 versions and number of threads; otherwise up to rounding, and the log says so).
 
-A step whose loss or gradient is not finite changes nothing: the optimizers do not step, running statistics are put
-back, the batch is kept in RUN/bad-batches. After `max_bad_steps` of them in a row the trainer goes back to the last
-checkpoint and draws other noise from there; if it fails again before the next checkpoint, it raises `Diverged`.
+A step whose gradient is far longer than usual is left out by the optimizer that it belongs to (see `spikes`). One whose
+loss or gradient is not finite changes nothing: the optimizers do not step, running statistics are put back, the batch
+is kept in RUN/bad-batches. After `max_bad_steps` of them in a row the trainer goes back to the last checkpoint and
+draws other noise from there; if it fails again before the next checkpoint, it raises `Diverged`.
 """
 
 from __future__ import annotations
@@ -135,6 +136,7 @@ class Trainer:
             share=meter.share,
             metrics=dict(position.last),
             skipped=position.skipped,
+            spikes=position.spikes,
             rollbacks=position.rollbacks,
         )
 
@@ -196,7 +198,12 @@ class Trainer:
                 self._skip(batch, step, loss.phase)
                 return None
             rate = phase.config.rate(step, self.config.steps)
-            phase.step(norm, rate)
+            if phase.spikes is not None and phase.spikes.found(norm):
+                self._leave_out(phase, step, norm, phase.spikes.usual)
+            else:
+                phase.step(norm, rate)
+            for text in loss.warnings:
+                self._warn(text)
             own = {"loss": loss.value.detach(), "grad_norm": norm, "lr": rate, **loss.metrics}
             metrics |= {f"{loss.phase}/{name}": value for name, value in own.items()}
         return metrics
@@ -216,6 +223,14 @@ class Trainer:
         kept = keep_bad_batch(self.run.bad_batches, batch, step)
         self._log.event(step, "skipped", f"loss or gradient of {phase} is not finite{kept}")
         self._say(f"step {step}: loss or gradient of {phase} is not finite, no update{kept}")
+
+    def _leave_out(self, phase: Phase, step: int, norm: float, usual: float) -> None:
+        """A spike: this phase takes no step, and forgets what the batch did to its running statistics."""
+        phase.restore_buffers()
+        self._position.spikes += 1
+        told = f"gradient of {phase.name} is {norm:.3g} long, {usual:.3g} is usual: no update"
+        self._log.event(step, "spike", told)
+        self._say(f"step {step}: {told}")
 
     def _draws(self, batch: Batch, step: int) -> Draws:
         seed, returns = self.config.seed, self._position.rollbacks

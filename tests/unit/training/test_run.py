@@ -71,6 +71,21 @@ def test_a_run_without_a_checkpoint_binds_nobody(tmp_path):
     assert read_json(tmp_path / "config.json") == {"lr": 1e-4}
 
 
+def test_other_inputs_are_refused_although_the_config_is_the_same(tmp_path):
+    config, given = {"autoencoder": "runs/first"}, {"autoencoder": "12ab"}
+    RunDirectory(tmp_path, config, {"autoencoder": "before the first checkpoint"}).close()
+    RunDirectory(tmp_path, config, given).close()
+    (tmp_path / "checkpoints" / "step-00000003").mkdir(parents=True)
+    RunDirectory(tmp_path, config, given).close()
+    for inputs, change in (({"autoencoder": "34cd"}, "was 12ab, now 34cd"), ({}, "was 12ab, now nothing")):
+        with pytest.raises(UserError, match=rf"started with other inputs \(autoencoder: {change}\); use the old"):
+            RunDirectory(tmp_path, config, inputs)
+    assert read_json(tmp_path / "inputs.json") == given
+    (tmp_path / "inputs.json").unlink()  # nobody knows any more what it was trained with
+    with pytest.raises(UserError, match="autoencoder: was nothing, now 12ab"):
+        RunDirectory(tmp_path, config, given)
+
+
 def test_differences_of_equal_trees():
     tree = {"a": [{"b": 1}], "c": {"d": None}}
     assert differences(tree, tree) == []

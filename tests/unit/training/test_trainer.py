@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from calotype.files import read_tensors, verify_directory
 from calotype.tasks.base import Loss
 from calotype.training import checkpoint
 from calotype.training.optim import OptimizerConfig
+from calotype.training.spikes import SpikeGuard
 from calotype.training.trainer import Trainer, TrainerConfig
 
 
@@ -358,3 +360,67 @@ def test_toys_are_deterministic(tmp_path):
     a, b = fit(tmp_path / "a").task, fit(tmp_path / "b").task
     assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
     assert training_toys.Regress.phases == ("fit",)
+
+
+# --- spikes ---
+
+
+class Spiky(Regress):
+    """One step's loss is a million times what it is."""
+
+    def __init__(self, steps: range) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def losses(self, batch, progress, draws):
+        for loss in super().losses(batch, progress, draws):
+            yield replace(loss, value=loss.value * 1e6) if progress.step in self.steps else loss
+
+
+GUARD = SpikeGuard(window=10)
+
+
+@pytest.mark.parametrize("spikes", [None, GUARD])
+def test_a_spike_is_left_out_and_told(tmp_path, spikes):
+    task = Spiky(range(15, 16))
+    t = trainer(tmp_path, task=task, steps=16, spikes=spikes)
+    kept = {}
+
+    def remember(done, metrics):
+        kept[done] = {k: v.clone() for k, v in task.net.state_dict().items()}
+        kept[done] |= {f"moments/{k}": v.clone() for k, v in t._phases["fit"].files()["optimizer"].items()}
+
+    t._on_step = remember
+    result = t.fit()
+    t.run.close()
+    same = all(torch.equal(kept[15][k], kept[16][k]) for k in kept[15])
+    assert same == (spikes is not None) and result.spikes == int(same)
+    assert events(tmp_path).count("spike") == result.spikes
+    assert result.skipped == 0, "a spike is finite"
+
+
+@pytest.mark.parametrize("stop", [11, 15, 16])
+def test_a_run_with_a_spike_resumes_bit_for_bit(tmp_path, stop):
+    whole = fit(tmp_path / "whole", task=Spiky(range(15, 16)), steps=20, spikes=GUARD)
+    part = trainer(tmp_path / "parts", task=Spiky(range(15, 16)), steps=20, save_every=stop, spikes=GUARD)
+    part._on_step = lambda done, metrics: done == stop and signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(SystemExit):
+        part.fit()
+    part.run.close()
+    rest = fit(tmp_path / "parts", task=Spiky(range(15, 16)), steps=20, spikes=GUARD)
+    assert whole.result.spikes == rest.result.spikes == 1
+    a, b = (
+        read_tensors(tmp_path / run / "checkpoints/step-00000020/weights.safetensors") for run in ("whole", "parts")
+    )
+    assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_warnings_of_a_task_are_told(tmp_path):
+    class Worried(Regress):
+        def losses(self, batch, progress, draws):
+            for loss in super().losses(batch, progress, draws):
+                yield replace(loss, warnings=("the codebook collapses",)) if progress.step == 3 else loss
+
+    fit(tmp_path, task=Worried(), steps=5)
+    lines = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert [(e["event"], e["detail"]) for e in lines if e["step"] == 3] == [("warning", "the codebook collapses")]

@@ -26,6 +26,7 @@ from calotype.tasks.base import Loss, Progress, Task
 from calotype.training.optim import Cosine, OptimizerConfig
 from calotype.training.progress import Silent
 from calotype.training.run import RunDirectory
+from calotype.training.spikes import SpikeGuard
 from calotype.training.trainer import Trainer, TrainerConfig
 from calotype.types import Batch
 
@@ -92,12 +93,20 @@ def batches(start: int) -> Iterator[Batch]:
         yield {"index": torch.arange(step * 8, step * 8 + 8), "x": x, "y": x @ w, "caption": ["a"] * 8}
 
 
-def trainer(path: Path, task: Task | None = None, source: object = batches, **config: object) -> Trainer:
+def trainer(
+    path: Path,
+    task: Task | None = None,
+    source: object = batches,
+    spikes: SpikeGuard | None = None,
+    **config: object,
+) -> Trainer:
     """A trainer with everything switched on that changes numbers, and everything off that takes time."""
     task = task or Regress()
     settings = {"steps": 20, "log_every": 3, "save_every": 5, "preview_every": 0, "measure": False}
     settings |= {"tensorboard": False, "precision": "fp32", "ema_decay": 0.9} | config
-    optimizers = {p: OptimizerConfig(lr=1e-2, warmup_steps=5, decay=Cosine(), clip_norm=0.5) for p in task.phases}
+    optimizers = {
+        p: OptimizerConfig(lr=1e-2, warmup_steps=5, decay=Cosine(), clip_norm=0.5, spikes=spikes) for p in task.phases
+    }
     run = RunDirectory(path, {"trainer": {"steps": settings["steps"]}})
     return Trainer(task, optimizers, source, run, TrainerConfig(**settings), show=Silent(), device=torch.device("cpu"))
 
