@@ -3,23 +3,22 @@
 An `Autoencoder` hides everything about compression: the diffusion code only ever meets latents of about zero mean and
 unit variance. Pixel space is the identity member, so nothing else in the library asks whether there is compression.
 
-    z = (bottleneck(encoder(x)) - mean) / std        mean, std: LatentStats, over the whole training set
+    z = (bottleneck(encoder(x)) - mean) / std        mean, std: LatentStats, by one of the rules of `statistics`
     x = decoder(std z + mean)
 
-Rombach et al. 2022, https://arxiv.org/abs/2112.10752, section 3.1 and appendix G (which rescales by the standard
-deviation of one batch; here the statistics are those of the whole set, per channel, and the mean is removed too).
+Rombach et al. 2022, https://arxiv.org/abs/2112.10752, section 3.1 and appendix G.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from calotype.errors import UserError
 from calotype.registry import Registry
 from calotype.types import Image, Latent, Noise
 
@@ -100,7 +99,7 @@ class Pixels:
 
 
 class LatentStats(nn.Module):
-    """Per-channel mean and standard deviation of raw latents; zero and one until measured.
+    """Per-channel mean and standard deviation of raw latents; zero and one until set.
 
     Buffers: mean (C,), std (C,)."""
 
@@ -121,22 +120,16 @@ class LatentStats(nn.Module):
         return z * self.std.view(-1, 1, 1) + self.mean.view(-1, 1, 1)
 
     @torch.no_grad()
-    def measure(self, posteriors: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Take the statistics of posterior *samples* over a whole set, in closed form and float64.
+    def set(self, mean: Tensor, std: Tensor) -> None:
+        """Take the statistics (C,) that a rule of `statistics` has measured, or those of another autoencoder.
 
-        For z ~ N(mu, s^2):  E z = E mu,  Var z = E[mu^2 + s^2] - (E mu)^2.
-
-        Args:
-            posteriors: (mu, s) batches of raw latents, each (B, C, h, w). Any split of the set gives the same result.
+        Raises:
+            UserError: they are not finite, or a standard deviation is not positive.
         """
-        n, first, second = 0, torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
-        for mu, s in posteriors:
-            mu, s = mu.double(), s.double()
-            n += mu.shape[0] * mu.shape[2] * mu.shape[3]
-            first = first + mu.sum((0, 2, 3)).cpu()
-            second = second + (mu.square() + s.square()).sum((0, 2, 3)).cpu()
-        if n == 0:
-            raise ValueError("latent statistics need at least one image")
-        mean = first / n
+        if not (mean.isfinite().all() and std.isfinite().all() and (std > 0).all()):
+            raise UserError(
+                f"latents have no usable statistics (mean {mean.tolist()}, std {std.tolist()}): the weights are "
+                "broken; train the autoencoder again, with a lower learning rate"
+            )
         self.mean.copy_(mean)
-        self.std.copy_((second / n - mean.square()).clamp_min(1e-12).sqrt())
+        self.std.copy_(std)

@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from calotype.autoencoder.bottleneck.codebook import COUNT_DECAY, Codebook, perplexity
+from calotype.autoencoder.bottleneck.codebook import COUNT_DECAY, Codebook
 from calotype.autoencoder.bottleneck.finite_scalar import FiniteScalarConfig
+from calotype.autoencoder.bottleneck.usage import perplexity
 from calotype.autoencoder.bottleneck.vector_quantized import ByGradient, MovingAverage, VectorQuantizedConfig
 
 
@@ -91,7 +92,7 @@ def test_the_first_batch_sets_the_codes_where_the_vectors_are(learning: ByGradie
 
 
 def test_dead_codes_are_revived() -> None:
-    q = VectorQuantizedConfig(size=64, learning=MovingAverage(), revive=1.0).build(2).train()
+    q = VectorQuantizedConfig(size=64, learning=MovingAverage(), revive=0.125).build(2).train()
     q(draw(8, 2, 8, 8))
     with torch.no_grad():  # all but four codes are thrown far away
         q.codebook.codes[4:] = 1e4 + draw(60, 2)
@@ -109,8 +110,29 @@ def test_dead_codes_are_revived() -> None:
     assert float(code.metrics["codes_used"]) <= 4 / 64, "without revival they stay dead"
 
 
+@pytest.mark.parametrize("learning", [ByGradient(), MovingAverage()])
+def test_a_book_that_is_dead_from_the_start_comes_to_life(learning: ByGradient | MovingAverage) -> None:
+    """512 codes a thousand away from everything; one of them serves all vectors until the others are moved."""
+    q = VectorQuantizedConfig(size=512, learning=learning, revive=0.1).build(4).train()
+    with torch.no_grad():
+        q.codebook.codes.copy_(1e3 + draw(512, 4))
+        q.codebook.batches.fill_(1)  # k-means has been missed
+    shares = [float(q(draw(16, 4, 16, 16, seed=k)).metrics["codes_used"]) for k in range(30)]
+    assert shares[0] == 1 / 512 and min(shares[1:]) > 0.9, "moved once that is seen, and used from then on"
+    assert int((q.codebook.codes.detach().abs().amax(1) > 100).sum()) <= 1, "all but the one that served at first"
+
+
+def test_dead_codes_move_to_different_vectors() -> None:
+    q = VectorQuantizedConfig(size=64, learning=MovingAverage(), revive=0.5).build(2).train()
+    q(draw(1, 2, 8, 8))
+    q.codebook.used.zero_()
+    q.codebook.used[0] = 64
+    q.codebook.attend(draw(64, 2, seed=1))
+    assert len(q.codebook.codes[1:].unique(dim=0)) == 63
+
+
 def test_revival_repeats_itself_after_a_restart() -> None:
-    config = VectorQuantizedConfig(size=64, learning=MovingAverage(), revive=0.9)
+    config = VectorQuantizedConfig(size=64, learning=MovingAverage(), revive=0.5)
     whole, first = config.build(2).train(), config.build(2).train()
     first.load_state_dict(whole.state_dict())
     for k in range(6):

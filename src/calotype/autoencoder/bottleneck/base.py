@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from calotype.autoencoder.bottleneck.usage import Usage
 from calotype.registry import Registry
 from calotype.types import Latent, Metrics, Noise
 
@@ -41,6 +42,8 @@ class Bottleneck(nn.Module, ABC):
 
     incoming: int
     channels: int
+    usage: Usage | None
+    """How much of its codebook a discrete code uses in training; None if there is no codebook."""
 
     @abstractmethod
     def forward(self, h: Tensor, noise: Noise | None = None) -> Code:

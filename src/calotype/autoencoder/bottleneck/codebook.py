@@ -4,6 +4,8 @@ Two things go wrong with codebooks: they start far from what the encoder says, a
 learn. So the first batch in training sets the codes by k-means, and a code whose share of use has sunk too low is moved
 to a vector of the present batch.
 
+Ranks hold one codebook: all see the vectors of the whole batch where codes are placed, and count the choices of all.
+
 The use is counted as in van den Oord et al. 2017, https://arxiv.org/abs/1711.00937, appendix A.1: N <- g N + (1 - g) n.
 """
 
@@ -13,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from calotype import ranks
 from calotype.rng import generator
 
 KMEANS_ROUNDS = 10
@@ -29,7 +32,7 @@ class Codebook(nn.Module):
         size: K.
         width: d.
         learned: whether the codes are a parameter (gradient) or a buffer (running means).
-        revive: a code is moved once it is used less than this per batch, on average; 0 = never.
+        revive: a code is moved once its share of use is less than this part of an equal share; 0 = never.
         cosine: compare directions only: vectors and codes have length 1.
         seed: of the choice of vectors that dead codes are moved to.
     """
@@ -79,13 +82,17 @@ class Codebook(nn.Module):
 
         v (N, d) as `vectors` returns them."""
         if self.batches == 0:
-            self.codes.copy_(self._means(v))
+            self.codes.copy_(ranks.first(self._means(ranks.gathered(v))))
         elif self.revive > 0:
-            dead = (self.used < self.revive).nonzero()[:, 0]
+            least = self.revive * self.used.mean()
+            dead = (self.used < least).nonzero()[:, 0]
             if len(dead):
-                rows = torch.randint(len(v), (len(dead),), generator=generator(self.seed, "revive", int(self.batches)))
-                self.codes[dead] = v[rows.to(v.device)].to(self.codes)
-                self.used[dead] = self.revive
+                v = ranks.gathered(v)
+                # Different vectors as long as there are some: two codes at one place would be one code again. An
+                # optimizer's moments of a dead code have long decayed, as nobody has asked it to move.
+                order = torch.randperm(len(v), generator=generator(self.seed, "revive", int(self.batches))).to(v.device)
+                self.codes[dead] = v[order.repeat(-(-len(dead) // len(v)))[: len(dead)]].to(self.codes)
+                self.used[dead] = least
 
     def choices(self, index: Tensor) -> Tensor:
         """How often each code was chosen, (K,) float32, from choices (N,)."""
@@ -94,7 +101,7 @@ class Codebook(nn.Module):
     @torch.no_grad()
     def count(self, index: Tensor) -> None:
         """Count one training batch's choices (N,) in `used` and `batches`."""
-        n = self.choices(index)
+        n = ranks.total(self.choices(index))
         self.used.copy_(n if self.batches == 0 else torch.lerp(self.used, n, 1 - COUNT_DECAY))
         self.batches += 1
 
@@ -115,9 +122,3 @@ class Codebook(nn.Module):
             sums = torch.zeros_like(means).index_add_(0, index, v)
             means = torch.where(n > 0, sums / n.clamp_min(1), means)
         return means
-
-
-def perplexity(n: Tensor) -> Tensor:
-    """exp of the entropy of the frequencies n / sum n, n (K,): between 1, one code for all, and K, all alike."""
-    p = n / n.sum().clamp_min(1)
-    return torch.exp(-torch.special.xlogy(p, p).sum())

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from calotype.autoencoder.bottleneck.base import Bottleneck, Code, bottlenecks
-from calotype.autoencoder.bottleneck.codebook import perplexity
+from calotype.autoencoder.bottleneck.usage import Usage, perplexity
 from calotype.types import Latent, Noise
 
 MOST_CODES = 2**20
@@ -26,16 +26,20 @@ class FiniteScalar(Bottleneck):
     """
 
     levels: Tensor
+    usage: Usage
 
     def __init__(self, levels: tuple[int, ...]) -> None:
         super().__init__()
         self.channels = self.incoming = len(levels)
         self.register_buffer("levels", torch.tensor(levels), persistent=False)
+        self.usage = Usage(math.prod(levels))
 
     def forward(self, h: Tensor, noise: Noise | None = None) -> Code:
         """A discrete code has no noise."""
         z = self._bound(h)
         index = self.indices(z).flatten()
+        if self.training and torch.is_grad_enabled():  # looking (previews, measurements) changes nothing
+            self.usage.count(index)
         n = torch.bincount(index, minlength=math.prod(self.levels.tolist())).float()
         metrics = {"perplexity": perplexity(n), "codes_used": (n > 0).float().mean()}
         return Code(z, self.project(z), metrics=metrics)

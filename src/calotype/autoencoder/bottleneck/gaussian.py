@@ -21,7 +21,7 @@ class Gaussian(Bottleneck):
 
     def __init__(self, channels: int, weight: float) -> None:
         super().__init__()
-        self.channels, self.incoming, self.weight = channels, 2 * channels, weight
+        self.channels, self.incoming, self.weight, self.usage = channels, 2 * channels, weight, None
 
     def _split(self, h: Tensor) -> tuple[Tensor, Tensor]:
         mu, logvar = h.float().chunk(2, dim=1)

@@ -15,8 +15,10 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from calotype import ranks
 from calotype.autoencoder.bottleneck.base import Bottleneck, Code, bottlenecks
-from calotype.autoencoder.bottleneck.codebook import COUNT_DECAY, Codebook, perplexity
+from calotype.autoencoder.bottleneck.codebook import COUNT_DECAY, Codebook
+from calotype.autoencoder.bottleneck.usage import Usage, perplexity
 from calotype.nn.sizes import WIDEST, check_sizes
 from calotype.registry import Registry
 from calotype.types import Latent, Noise
@@ -81,14 +83,16 @@ class MovingAverage(CodebookLearning):
     @torch.no_grad()
     def follow(self, codebook: Codebook, v: Tensor, index: Tensor) -> None:
         """The running means."""
-        n, used = codebook.choices(index), codebook.used
-        means = torch.zeros_like(codebook.codes).index_add_(0, index, v) / n.clamp_min(1)[:, None]
+        n, used = ranks.total(codebook.choices(index)), codebook.used
+        means = ranks.total(torch.zeros_like(codebook.codes).index_add_(0, index, v)) / n.clamp_min(1)[:, None]
         share = (1 - COUNT_DECAY) * n / (COUNT_DECAY * used + (1 - COUNT_DECAY) * n).clamp_min(1e-12)
         codebook.codes.lerp_(means, share[:, None])
 
 
 class VectorQuantized(Bottleneck):
     """h (B, C, h, w) -> the codes nearest to its vectors, with the gradient passed straight through."""
+
+    usage: Usage
 
     def __init__(self, config: VectorQuantizedConfig, channels: int) -> None:
         super().__init__()
@@ -100,6 +104,7 @@ class VectorQuantized(Bottleneck):
         self.codebook = Codebook(
             config.size, width, learned=config.learning.learned, revive=config.revive, cosine=config.cosine
         )
+        self.usage = Usage(config.size)
 
     def forward(self, h: Tensor, noise: Noise | None = None) -> Code:
         """The latent is h itself; the decoder reads codes. A discrete code has no noise."""
@@ -113,6 +118,7 @@ class VectorQuantized(Bottleneck):
         if learning:
             self.config.learning.follow(self.codebook, v.detach(), index)
             self.codebook.count(index)
+            self.usage.count(index)
         n = self.codebook.choices(index)
         metrics = {"perplexity": perplexity(n), "codes_used": (n > 0).sum().float() / self.codebook.size}
         return Code(h, self._read(v, e, small), penalties={"codebook": penalty}, metrics=metrics)
@@ -152,8 +158,8 @@ class VectorQuantizedConfig:
         weight: of the codebook loss, a mean over elements ("codebook_weight").
         beta: of the commitment.
         learning: how the codes follow.
-        revive: a code that is chosen less often than this per batch, on average, is moved to a vector of the batch;
-            0 = never, as in the released models.
+        revive: a code whose share of use, averaged over about a hundred batches, falls below this part of an equal
+            share is moved to a vector of the batch; 0 = never, as in the released models. 0.1 keeps a book alive.
         width: numbers per code, if less than the latent's channels: the search happens in a small space (Yu et al.
             2022, https://arxiv.org/abs/2110.04627, section 3.2).
         cosine: compare directions only (same section).
