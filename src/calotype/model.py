@@ -13,9 +13,9 @@ A folder holds safetensors and JSON only; loading one runs no code from it.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from calotype.autoencoder.base import Autoencoder, AutoencoderConfig, PixelSpace
+from calotype.autoencoder.latent_space import LatentSpace, weights_hash
 from calotype.condition import Condition
 from calotype.conditioning.conditioner import Conditioners
 from calotype.diffusion.clock import Clock
@@ -44,8 +45,8 @@ from calotype.types import Image, Latent
 
 M = TypeVar("M", bound=nn.Module)
 
-FORMAT = 1
-"""Version of the folder's layout; a reader refuses a newer one."""
+FORMAT = 2
+"""Version of the folder's layout; a reader refuses any other. 2 records which latents the denoiser has learned."""
 
 LARGEST = 4096
 """Pixels of the side of a model's pictures."""
@@ -61,6 +62,7 @@ class LatentDiffusion:
         conditioner: wishes -> c.
         side: image side in pixels that it was trained at.
         notes: free JSON for people: data, steps, scores.
+        trained_with: the latents that the denoiser has learned; None = those of `autoencoder`.
     """
 
     autoencoder: Autoencoder
@@ -68,6 +70,7 @@ class LatentDiffusion:
     conditioner: Conditioners
     side: int = 64
     notes: dict[str, Any] = field(default_factory=dict)
+    trained_with: LatentSpace | None = None
 
     def condition(self, wishes: Mapping[str, Sequence[Any]], n: int) -> Condition:
         """The condition of n samples; raises `UserError` for a wish that the model does not take."""
@@ -82,6 +85,11 @@ class LatentDiffusion:
     def decode(self, z: Latent) -> Image:
         """The picture of a latent."""
         return self.autoencoder.decode(z)
+
+    @cached_property
+    def space(self) -> LatentSpace:
+        """The latents that the denoiser has learned; fixed when it is first asked for."""
+        return LatentSpace.of(self.autoencoder) if self.trained_with is None else self.trained_with
 
     @property
     def modules(self) -> dict[str, nn.Module]:
@@ -101,11 +109,18 @@ class LatentDiffusion:
         return self
 
     def save(self, path: Path) -> None:
-        """Write the folder, atomically; raises `DiskFull`."""
+        """Write the folder, atomically.
+
+        Raises:
+            UserError: the autoencoder is not the one that the denoiser was trained with.
+            DiskFull: no room.
+        """
+        self.space.check(self.autoencoder, str(path))
         plain = {
             "format": FORMAT,
             "kind": "latent-diffusion",
             "side": self.side,
+            "latents": to_plain(self.space),
             "autoencoder": _autoencoder_plain(self.autoencoder),
             "denoiser": _denoiser_plain(self.denoiser),
             "conditioner": self.conditioner.plain(),
@@ -122,7 +137,8 @@ class LatentDiffusion:
         """Read a folder that `save` wrote.
 
         Raises:
-            UserError: no such folder, another kind of model, weights that do not fit the config.
+            UserError: no such folder, another kind of model, weights that do not fit the config, another autoencoder
+                than the one that the denoiser was trained with.
             CorruptFile: the content disagrees with the manifest.
         """
         path = Path(path)
@@ -139,10 +155,14 @@ class LatentDiffusion:
                 _filled(lambda: _build_conditioner(config["conditioner"], assets), path / "conditioner.safetensors"),
                 int(config["side"]),
                 dict(config["notes"]),
+                from_plain(config["latents"], LatentSpace, "latents"),
             )
+            if config["denoiser"]["network"]["out_channels"] != model.space.channels:
+                raise ValueError(f"the denoiser does not make the {model.space.channels} channels that `latents` says")
             if not 1 <= model.side <= LARGEST:
                 raise ValueError(f"side must lie in 1 ... {LARGEST} pixels, got {model.side}")
             model.autoencoder.latent_shape(model.side, model.side)
+        model.space.check(model.autoencoder, str(path))
         return model.eval()
 
 
@@ -166,15 +186,6 @@ def load_autoencoder(path: Path | str) -> Autoencoder:
     config = _read_config(path, "autoencoder", "latent-diffusion")
     with _described(path):
         return _filled(lambda: _build_autoencoder(config["autoencoder"]), path / "autoencoder.safetensors").eval()
-
-
-def weights_hash(module: nn.Module) -> str:
-    """A short SHA-256 of every tensor and its name: the identity of an autoencoder for caches and checks."""
-    h = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        h.update(name.encode())
-        h.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if value.numel() else b"")
-    return h.hexdigest()[:16]
 
 
 def model_folder(run: Path) -> Path:
@@ -201,7 +212,8 @@ def _read_config(path: Path, *kinds: str) -> dict[str, Any]:
         )
     if config.get("format") != FORMAT:
         raise UserError(
-            f"{path} has format {config.get('format')}, this version reads {FORMAT}; install a newer Calotype"
+            f"{path} has format {config.get('format')}, this version reads {FORMAT}; "
+            "train it again, or install the Calotype that wrote it"
         )
     return config
 

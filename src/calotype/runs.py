@@ -8,12 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from calotype.autoencoder.latent import LatentAutoencoderConfig
+from calotype.autoencoder.statistics import PerChannel, Statistics
 from calotype.conditioning.conditioner import ConditionerConfig
 from calotype.diffusion.objective import Objective
 from calotype.diffusion.parameterization import Parameterization, Velocity
 from calotype.diffusion.schedule import Schedule
 from calotype.diffusion.weighting import UniformVelocity
 from calotype.generation.generate import Plan
+from calotype.losses.perceptual import Lite0Perceptual, PerceptualConfig
 from calotype.nn.discriminator import PatchDiscriminatorConfig
 from calotype.nn.unet import UNetConfig
 from calotype.tasks.reconstruct import ReconstructionLoss
@@ -55,22 +57,33 @@ class DataConfig:
 class AutoencoderRun:
     """First stage: learn to compress pictures.
 
+    Args:
+        perceptual: the perceptual distance of the loss.
+        statistics: how the finished autoencoder's latents are brought to unit variance.
+
     Raises:
-        ValueError: networks for other pictures than RGB.
+        ValueError: networks for other pictures than RGB, pictures smaller than `perceptual` can look at.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
     autoencoder: LatentAutoencoderConfig = field(default_factory=LatentAutoencoderConfig)
     discriminator: PatchDiscriminatorConfig = field(default_factory=PatchDiscriminatorConfig)
+    perceptual: PerceptualConfig = field(default_factory=Lite0Perceptual)
     loss: ReconstructionLoss = field(default_factory=ReconstructionLoss)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     critic: OptimizerConfig = field(default_factory=OptimizerConfig)
+    statistics: Statistics = field(default_factory=PerChannel)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
     def __post_init__(self) -> None:
         for name, part in (("autoencoder.network", self.autoencoder.network), ("discriminator", self.discriminator)):
             if part.image_channels != 3:
                 raise ValueError(f"{name}.image_channels must be 3, as pictures are RGB, got {part.image_channels}")
+        if self.data.side < self.perceptual.smallest:
+            raise ValueError(
+                f"data.side must be at least {self.perceptual.smallest} pixels for the chosen perceptual distance, "
+                f"got {self.data.side}"
+            )
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from calotype.nn.discriminator import PatchDiscriminatorConfig
 from calotype.nn.encoder_decoder import EncoderDecoderConfig
 from calotype.nn.unet import UNetConfig
 from calotype.runs import AutoencoderRun, DataConfig, DiffusionRun
+from calotype.tasks.onset import AtFraction
 from calotype.tasks.reconstruct import ReconstructionLoss
 from calotype.training.optim import OptimizerConfig
 from calotype.training.trainer import TrainerConfig
@@ -60,7 +61,7 @@ def tiny_autoencoder(folder: Path, steps: int = 6) -> AutoencoderRun:
             channels=2, network=EncoderDecoderConfig(channels=8, multipliers=(1, 2), blocks=1, z_channels=2)
         ),
         discriminator=PatchDiscriminatorConfig(channels=4, layers=1),
-        loss=ReconstructionLoss(start=0.3, warmup=0.2),
+        loss=ReconstructionLoss(start=AtFraction(0.3), warmup=0.2),
         optimizer=OptimizerConfig(lr=1e-3),
         critic=OptimizerConfig(lr=1e-3),
         trainer=tiny_trainer(steps),
@@ -103,7 +104,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 Run = Callable[[Path, int], object]
 
 
-QUANTIZED = VectorQuantizedConfig(size=32, learning=MovingAverage(), revive=0.9)
+QUANTIZED = VectorQuantizedConfig(size=32, learning=MovingAverage(), revive=0.5)
 """A codebook that keeps counts, means and random choices outside of gradients: all of it must survive a stop."""
 
 

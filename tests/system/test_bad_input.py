@@ -30,6 +30,7 @@ from calotype import files
 from calotype.cli import main
 from calotype.config import to_yaml
 from calotype.files import read_tensors, verify_directory, write_tensors
+from calotype.registry import to_plain
 from calotype.training.run import RunDirectory
 from calotype.training.trainer import Trainer
 
@@ -120,9 +121,16 @@ WORDS = {
     "sample x --sampler ddmi": "unknown sampler 'ddmi'; did you mean 'dd",
     "sample x --sampler ../x": "unknown sampler '../x'; known: ddim",
     "sample x --grid karas": "unknown grid 'karas'; did you mean 'karras'?",
+    "evaluate x": "missing option '--data'",
+    "evaluate x --data d -n 1": "'-n'",
+    "evaluate x --data d --side 0": "'--side'",
+    "evaluate x --data d --perceptual lpisp": "unknown perceptual 'lpisp'; did you mean 'lpips'",
+    "evaluate x --data d --weights w": "the network of lite0 comes with the package and takes no weights",
+    "evaluate nowhere --data d": "there is no nowhere; name a run directory",
+    "evaluate pixels --data d": "pixels are not compressed, so there is no autoencoder to evaluate",
     "recipes emoji-difusion": "unknown recipe 'emoji-difusion'; did you mean 'emoji-diffusion'",
     "components samplr": "unknown kind of component 'samplr'; did you mean 'sampler'",
-    "train diffusion --data x --recipe emoji-autoencoder": "is for autoencoder, not for diffusion",
+    "train diffusion --data x --recipe small-autoencoder": "is for autoencoder, not for diffusion",
     "train autoencoder --data nowhere": "there is no folder nowhere; name a folder of pictures, or embedded:NAME",
     "train autoencoder --data embedded:fashon": "unknown embedded data set 'fashon'; did you mean 'fashion'",
     "data show embedded:fluent/tset": "unknown split 'tset'; known: all, train, val",
@@ -187,6 +195,9 @@ FIRST_STAGE = {
     "autoencoder.channels=0": "channels must lie in 1 ... 1024, got 0",
     "autoencoder.channels=1000000000000": "channels must lie in 1 ... 1024",
     "autoencoder.network.image_channels=1": "image_channels must be 3, as pictures are RGB, got 1",
+    "perceptual=lpisp": "unknown perceptual 'lpisp'; did you mean 'lpips'",
+    "perceptual.weights=x": "unknown key in perceptual 'weights'",
+    "perceptual={type: perceptual.lpips, weights: w}": "there is no file w with the weights of VGG16",
     "autoencoder=pixels": "autoencoder must be a LatentAutoencoderConfig, got autoencoder.pixels",
     "autoencoder.network.multipliers=[1,2,4,4,4,4]": "not a multiple of the autoencoder's factor 32; take 32",
     "autoencoder.network={channels: 512, multipliers: [2,16], blocks: 16}": "GiB of memory here; take fewer channels",
@@ -394,6 +405,39 @@ def test_reconstruct(fails: Line, world: World, tmp_path: Path) -> None:
 # --- runs and models --------------------------------------------------------------------------------------------------
 
 
+EVALUATED = {
+    "nowhere": "there is no folder nowhere; name a folder of pictures, or embedded:NAME",
+    "embedded:fashon": "unknown embedded data set 'fashon'; did you mean 'fashion'",
+    "single": "single holds 1 picture; measuring needs at least two",
+    "damaged": "of 20 pictures cannot be used, more than 10%",
+    "pictures --side 33": "--side 33 does not fit: height 33 is not a multiple of the autoencoder's factor 2",
+    "pictures --side 8": "8 x 8 pixels are too few to measure on, at least 11 are needed",
+    "pictures --side 14 --perceptual lpips": "14 x 14 pixels are too few to measure on, at least 16",
+    "pictures --perceptual lpips": "no file weights/vgg16.safetensors with the weights of VGG16, which LPIPS needs",
+    "pictures --perceptual lpips --weights w": "there is no file w with the weights of VGG16",
+    "pictures --perceptual lpips --weights text": "is no safetensors file",
+    "pictures --out text": "text is a file; name a folder with --out",
+}
+
+
+@pytest.mark.parametrize("words", EVALUATED)
+def test_evaluate(words: str, fails: Line, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CALOTYPE_WEIGHTS", "weights")
+    for name, n in {"pictures": 3, "single": 1, "damaged": 20}.items():
+        paint(tmp_path / name, n)
+    for k in range(5):
+        (tmp_path / "damaged" / f"{k:02d}.png").write_text("no picture")
+    Path("text").write_text("no weights")
+    assert EVALUATED[words] in fails("evaluate", world.autoencoder, "--data", *words.split())
+    assert not (world.autoencoder / "evaluation").exists()
+
+
+def test_evaluate_needs_a_model(fails: Line, tmp_path: Path) -> None:
+    folder = paint(tmp_path / "pictures", 3)
+    assert "holds no finished model" in fails("evaluate", folder, "--data", folder)
+
+
 def test_a_run_keeps_its_config(fails: Line, world: World, tmp_path: Path) -> None:
     config = tmp_path / "run.yaml"
     config.write_text(to_yaml(tiny_diffusion(world.pictures, str(world.autoencoder))))
@@ -401,6 +445,26 @@ def test_a_run_keeps_its_config(fails: Line, world: World, tmp_path: Path) -> No
     told = fails("train", "diffusion", "--config", config, "--out", world.diffusion, "drop=0.2")
     assert "was started with another config (drop: was 0.1, now 0.2); use the old values to resume it, or" in told
     assert sorted(f for f in world.diffusion.rglob("*") if f.name != "run.lock") == before
+
+
+def test_a_run_keeps_its_autoencoder(fails: Line, world: World, tmp_path: Path) -> None:
+    """The same path, but what lies there has other statistics, or has gone on training."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    shutil.copytree(world.autoencoder, first)
+    (tmp_path / "run.yaml").write_text(to_yaml(tiny_diffusion(world.pictures, str(first), 1)))
+    words = ("train", "diffusion", "--config", tmp_path / "run.yaml", "--out", second)
+    assert main([str(w) for w in words]) == 0
+    trained = (second / "model" / "denoiser.safetensors").read_bytes()
+    assert main([str(w) for w in words]) == 0
+    assert (second / "model" / "denoiser.safetensors").read_bytes() == trained
+    cached = (second / "latents" / "index.json").read_bytes()
+    renormalise(first / "model")
+    (first / "model" / "manifest.json").unlink()
+    files._seal(first / "model")
+    told = fails(*words, "trainer.steps=2")
+    assert "second was started with other inputs (autoencoder: was " in told and "name another run directory" in told
+    assert (second / "latents" / "index.json").read_bytes() == cached  # nothing was encoded again
+    assert (second / "model" / "denoiser.safetensors").read_bytes() == trained
 
 
 def test_a_run_is_trained_by_one_process(fails: Line, configs: Configs, tmp_path: Path) -> None:
@@ -492,8 +556,28 @@ def lead_out(folder: Path) -> None:
 
 
 def spoil(folder: Path) -> None:
-    tensors = {name: torch.full_like(value, float("nan")) for name, value in read_tensors(weights(folder)).items()}
+    file = folder / "denoiser.safetensors"
+    write_tensors(file, {name: torch.full_like(value, float("nan")) for name, value in read_tensors(file).items()})
+
+
+def renormalise(folder: Path) -> None:
+    """The same autoencoder, its latents measured on other pictures."""
+    tensors = read_tensors(weights(folder))
+    tensors["stats.std"] *= 1.01
     write_tensors(weights(folder), tensors)
+
+
+def exchange(**change: Any) -> Change:
+    """Put another autoencoder, sound in itself, in the place of the one that the denoiser was trained with."""
+
+    def apply(folder: Path) -> None:
+        config = tiny_autoencoder(folder).autoencoder
+        other = replace(config, **{k: v(config) if callable(v) else v for k, v in change.items()})
+        torch.manual_seed(5)
+        write_tensors(weights(folder), other.build().state_dict())
+        put("autoencoder", value=to_plain(other))(folder)
+
+    return apply
 
 
 def manifest(change: Callable[[dict[str, Any]], object]) -> Change:
@@ -530,7 +614,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "a list": (lambda m: (m / "config.json").write_text("[]"), "is not a Calotype model config"),
     "no JSON": (lambda m: (m / "config.json").write_text("{"), "config.json is damaged or no JSON"),
     "another kind": (put("kind", value="x"), "holds a model of kind 'x'"),
-    "the future": (put("format", value=99), "has format 99, this version reads 1; install a newer Calotype"),
+    "the future": (put("format", value=99), "has format 99, this version reads 2; train it again"),
     "an unknown key": (
         put("autoencoder", "foo", value=1),
         "unknown key in autoencoder of LatentAutoencoderConfig 'foo'",
@@ -553,6 +637,21 @@ WHOLE: dict[str, tuple[Change, str]] = {
     "assets": (lambda m: (m / "assets.json").write_text("[]"), "does not describe a model"),
     "unknown schedule": (put("denoiser", "schedule", "curve", value={"type": "curve.x"}), "unknown curve 'x'; known:"),
     "wider": (put("denoiser", "network", "channels", value=4000), "holds fewer weights than the"),
+    "other weights": (
+        exchange(),
+        "its weights or the statistics of its latents differ; put",
+    ),
+    "other statistics": (renormalise, "its weights or the statistics of its latents differ; put back"),
+    "other channels": (
+        exchange(channels=3),
+        "was trained with channels 2, but its autoencoder has channels 3; put back",
+    ),
+    "another factor": (
+        exchange(network=lambda c: replace(c.network, multipliers=(1, 2, 2))),
+        "was trained with factor 2, but its autoencoder has factor 4; put back",
+    ),
+    "other record": (put("latents", "channels", value=3), "does not make the 3 channels that `latents` says"),
+    "no record": (put("latents", value=None), "does not describe a model: latents must be a mapping"),
     "not a number": (spoil, "a picture holds NaN: the weights are broken"),
 }
 

@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.system.conftest import Run, World, tiny_diffusion
+from tests.system.conftest import Run, World, tiny_autoencoder, tiny_diffusion
+from tests.vgg_toys import random_weights
 
+from calotype.autoencoder.latent_space import LatentSpace
+from calotype.cli import main
+from calotype.config import resolve
 from calotype.data.folder import FolderSource
 from calotype.data.loader import pictures
 from calotype.errors import UserError
@@ -19,7 +23,8 @@ from calotype.generation.generate import Plan, generate, images
 from calotype.generation.images import read_png
 from calotype.jobs.reconstruct import reconstruct
 from calotype.jobs.sample import sample
-from calotype.jobs.train import train_diffusion
+from calotype.jobs.train import train_autoencoder, train_diffusion
+from calotype.losses.lpips import Lpips
 from calotype.model import LatentDiffusion, load_autoencoder, model_folder
 from calotype.training.trainer import Trainer
 
@@ -57,6 +62,16 @@ def test_save_and_load_give_identical_samples(world: World, tmp_path: Path) -> N
     again = LatentDiffusion.load(tmp_path / "copy")
     a, b = (images(m, WISHES, PLAN, n=3, seed=5) for m in (model, again))
     assert torch.equal(a, b) and a.shape == (3, 3, 16, 16)
+
+
+def test_a_denoiser_is_not_saved_beside_another_autoencoder(world: World, tmp_path: Path) -> None:
+    model = LatentDiffusion.load(world.diffusion / "model")
+    assert model.space == LatentSpace.of(load_autoencoder(world.autoencoder / "model"))
+    assert model.space == LatentDiffusion.load(world.diffusion / "model").space
+    model.autoencoder.stats.std *= 1.01
+    with pytest.raises(UserError, match="its weights or the statistics of its latents differ; put back"):
+        model.save(tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
 
 
 @pytest.mark.parametrize("batch", [1, 2, 16])
@@ -148,6 +163,32 @@ def test_reconstruct_takes_any_size(world: World, tmp_path: Path) -> None:
     Image.new("RGB", (37, 21), "orange").save(tmp_path / "odd.png")
     (written,) = reconstruct(world.autoencoder, [tmp_path / "odd.png"], tmp_path / "out")
     assert Image.open(written).size == (2 * 37 + 4, 21)
+
+
+def test_evaluate_takes_runs_of_both_stages(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = []
+    for run in (world.autoencoder, world.diffusion):
+        out = tmp_path / run.name
+        assert main(["evaluate", str(run), "--data", str(world.pictures), "--out", str(out)]) == 0
+        told = "holds a diffusion model: its autoencoder is evaluated" in " ".join(capsys.readouterr().out.split())
+        assert told == (run == world.diffusion)
+        found.append(json.loads((out / "scores.json").read_text()))
+    assert found[0]["reconstruction"] == found[1]["reconstruction"] and found[0]["latents"] == found[1]["latents"]
+    assert found[0]["reconstruction"]["n"] == 24 and found[0]["reconstruction"]["side"] == [16, 16]
+    assert all(abs(s - 1) < 0.15 for s in found[0]["latents"]["std"])  # a fifth was held out of the statistics
+
+
+def test_lpips_can_be_the_perceptual_distance_of_a_run(world: World, tmp_path: Path) -> None:
+    weights = random_weights(tmp_path / "vgg16.safetensors")
+    words = ["perceptual=lpips", f"perceptual.weights={weights}"]
+    config = resolve(tiny_autoencoder(world.pictures, steps=2), None, words)
+    assert config.perceptual == Lpips(str(weights))
+    train_autoencoder(config, tmp_path / "run")
+    first, usual = (
+        json.loads((run / "metrics.jsonl").read_text().splitlines()[0]) for run in (tmp_path / "run", world.autoencoder)
+    )
+    assert first["autoencoder/l1"] == usual["autoencoder/l1"], "the same pictures, come back from the same weights"
+    assert first["autoencoder/perceptual"] != usual["autoencoder/perceptual"]
 
 
 @pytest.mark.parametrize(

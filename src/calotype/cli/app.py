@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from calotype import __version__
-from calotype.cli import components, data, demo, recipes, reconstruct, sample, train
+from calotype.cli import components, data, demo, evaluate, recipes, reconstruct, sample, study, train
 from calotype.errors import UserError
 
 _UsageError: Any = typer.BadParameter.__base__
@@ -32,7 +32,7 @@ class _Verbs(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names, in the order of the help page."""
-        return ["demo", "data", "train", "sample", "reconstruct", "recipes", "components"]
+        return ["demo", "data", "train", "sample", "reconstruct", "evaluate", "study", "recipes", "components"]
 
     def invoke(self, ctx: Any) -> Any:
         """Run the verb; Ctrl-C ends with 130, as shells expect."""
@@ -75,6 +75,8 @@ app.command()(demo.demo)
 app.add_typer(train.app, name="train")
 app.command()(sample.sample)
 app.command()(reconstruct.reconstruct)
+app.command()(evaluate.evaluate)
+app.command()(study.study)
 app.add_typer(data.app, name="data")
 app.command()(recipes.recipes)
 app.command()(components.components)

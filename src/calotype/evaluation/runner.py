@@ -17,7 +17,7 @@ from calotype.evaluation.frechet import Moments, frechet_distance
 from calotype.evaluation.memorisation import Memorisation, find_copies
 from calotype.evaluation.reconstruction import psnr, ssim
 from calotype.generation.images import to_uint8
-from calotype.losses.perceptual import Perceptual
+from calotype.losses.perceptual import Perceptual, PerceptualDistance
 from calotype.rng import generator
 from calotype.types import Image
 
@@ -37,6 +37,21 @@ class Spread:
 
 
 @dataclass(frozen=True)
+class Halves:
+    """Fréchet distances between disjoint halves of the pictures, at one N, so that they may be compared.
+
+    Args:
+        n: pictures on *each* side.
+        reconstructed: reconstructions of one half against originals of the other; over random halves.
+        floor: originals against originals, same halves: what perfect reconstructions would score.
+    """
+
+    n: int
+    reconstructed: Spread
+    floor: Spread
+
+
+@dataclass(frozen=True)
 class ReconstructionScores:
     """How well pictures come back from the latent space; std is over pictures.
 
@@ -45,10 +60,13 @@ class ReconstructionScores:
         side: (height, width) in pixels.
         psnr: dB.
         ssim: at most 1.
-        perceptual: perceptual distance (lite0), 0 = equal.
-        frechet: FD-lite0 between originals and reconstructions ("rFD").
-        network, sha256: the feature network and its weights.
+        perceptual: perceptual distance by `distance`, 0 = equal.
+        frechet: Fréchet distance between originals and reconstructions of the *same* pictures ("R-FD"), 0 = equal; no
+            FID.
+        network, sha256: the feature network of the Fréchet distances and its weights.
+        distance, distance_sha256: name and weights of the perceptual distance.
         protocol: how this was measured.
+        halves: what a Fréchet distance at half of n means; None for fewer than 4 pictures.
     """
 
     n: int
@@ -59,51 +77,116 @@ class ReconstructionScores:
     frechet: float
     network: str
     sha256: str
+    distance: str
+    distance_sha256: str
     protocol: str
+    halves: Halves | None = None
+
+
+class Comparison:
+    """Originals against reconstructions, batch by batch; it keeps numbers and features, no pictures.
+
+    Args:
+        extractor: the network of the Fréchet distance; `Lite0` if None.
+        perceptual: the perceptual distance; that of lite0 if None.
+    """
+
+    def __init__(self, extractor: Extractor | None = None, perceptual: PerceptualDistance | None = None) -> None:
+        self._extractor, self._distance = extractor or Lite0(), Perceptual() if perceptual is None else perceptual
+        self._side = (0, 0)
+        self._values: list[Tensor] = []
+        self._real: list[Tensor] = []
+        self._fake: list[Tensor] = []
+
+    @torch.no_grad()
+    def add(self, x: Image, y: Image) -> Tensor:
+        """Compare originals x with reconstructions y, (B, 3, H, W) in [-1, 1], all batches of one size.
+
+        Returns:
+            PSNR in dB, SSIM and perceptual distance of each pair, (3, B) float64 on the CPU.
+        """
+        x, y, self._distance = _eight_bit(x), _eight_bit(y), self._distance.to(x.device)
+        self._side = (x.shape[-2], x.shape[-1])
+        values = torch.stack([psnr(x, y), ssim(x, y), self._distance(x, y).double()]).cpu()
+        self._values.append(values)
+        self._real.append(self._extractor(x))
+        self._fake.append(self._extractor(y))
+        return values
+
+    def scores(self, pictures: str = "pictures", *, splits: int = 8, seed: int = 0) -> ReconstructionScores:
+        """The record of all that was added.
+
+        Args:
+            pictures: what they are, for the protocol ("130 held-out pictures of ...").
+            splits, seed: of the random halves.
+
+        Raises:
+            ValueError: fewer than two pictures.
+        """
+        n = sum(len(f) for f in self._real)
+        if n < 2:
+            raise ValueError(f"at least 2 pairs of pictures were expected, got {n}")
+        values, real, fake = torch.cat(self._values, 1), torch.cat(self._real), torch.cat(self._fake)
+        halves = _halves(real, fake, splits, seed) if n >= 4 else None
+        told = (
+            f" Halves: reconstructions of {halves.n} pictures against {halves.n} other originals, and the floor, these "
+            f"originals against those, mean and standard deviation over {splits} random choices (seed {seed}); they "
+            f"compare with each other, not with R-FD, whose N is {n} and whose originals are the same pictures."
+            if halves
+            else ""
+        )
+        return ReconstructionScores(
+            n,
+            self._side,
+            Spread.of(values[0]),
+            Spread.of(values[1]),
+            Spread.of(values[2]),
+            frechet_distance(Moments.of(real), Moments.of(fake)),
+            self._extractor.name,
+            self._extractor.sha256,
+            self._distance.name,
+            self._distance.sha256,
+            f"{n} {pictures} of {self._side[1]} x {self._side[0]} pixels, 8-bit RGB; PSNR, SSIM and "
+            f"{self._distance.name} per picture, then mean and standard deviation over pictures; R-FD: Fréchet "
+            f"distance between originals and their reconstructions, features: {self._extractor.name}. Compare only at "
+            f"equal N, never with FID.{told}",
+            halves,
+        )
+
+
+def _halves(real: Tensor, fake: Tensor, splits: int, seed: int) -> Halves:
+    """The Fréchet distances of `Halves` for features (N, D) of originals and their reconstructions."""
+    n = len(real) // 2
+    reconstructed, floor = [], []
+    for k in range(splits):
+        order = torch.randperm(len(real), generator=generator(seed, "halves", k))
+        one, other = order[:n], Moments.of(real[order[n : 2 * n]])
+        reconstructed.append(frechet_distance(Moments.of(fake[one]), other))
+        floor.append(frechet_distance(Moments.of(real[one]), other))
+    return Halves(n, *(Spread.of(torch.tensor(v, dtype=torch.float64)) for v in (reconstructed, floor)))
 
 
 def score_reconstruction(
-    pairs: Iterable[tuple[Image, Image]], *, extractor: Extractor | None = None, pictures: str = "pictures"
+    pairs: Iterable[tuple[Image, Image]],
+    *,
+    extractor: Extractor | None = None,
+    perceptual: PerceptualDistance | None = None,
+    pictures: str = "pictures",
 ) -> ReconstructionScores:
     """Compare originals with reconstructions.
 
     Args:
         pairs: batches (original, reconstruction), each (B, 3, H, W) in [-1, 1], all of one size; at least 2 pictures.
-        extractor: the network of the Fréchet distance; `Lite0` if None.
+        extractor, perceptual: see `Comparison`.
         pictures: what they are, for the protocol ("130 held-out pictures of ...").
 
     Raises:
         ValueError: fewer than two pictures.
     """
-    extractor = extractor or Lite0()
-    distance = Perceptual()
-    rows: list[Tensor] = []
-    real: list[Tensor] = []
-    fake: list[Tensor] = []
-    side = (0, 0)
-    with torch.no_grad():
-        for x, y in pairs:
-            x, y, distance = _eight_bit(x), _eight_bit(y), distance.to(x.device)
-            side = (x.shape[-2], x.shape[-1])
-            rows.append(torch.stack([psnr(x, y), ssim(x, y), distance(x, y).double()]).cpu())
-            real.append(extractor(x))
-            fake.append(extractor(y))
-    n = sum(len(f) for f in real)
-    if n < 2:
-        raise ValueError(f"at least 2 pairs of pictures were expected, got {n}")
-    values = torch.cat(rows, 1)
-    return ReconstructionScores(
-        n,
-        side,
-        Spread.of(values[0]),
-        Spread.of(values[1]),
-        Spread.of(values[2]),
-        frechet_distance(Moments.of(torch.cat(real)), Moments.of(torch.cat(fake))),
-        extractor.name,
-        extractor.sha256,
-        f"{n} {pictures} of {side[1]} x {side[0]} pixels, 8-bit RGB; PSNR and SSIM per picture, then mean and standard "
-        f"deviation over pictures; perceptual distance and Fréchet distance by {extractor.name}.",
-    )
+    comparison = Comparison(extractor, perceptual)
+    for x, y in pairs:
+        comparison.add(x, y)
+    return comparison.scores(pictures)
 
 
 @dataclass(frozen=True)

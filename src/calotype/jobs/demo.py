@@ -100,6 +100,33 @@ class Demo:
     recalled: float
 
 
+@dataclass(frozen=True)
+class Made:
+    """What the report shows.
+
+    Args:
+        stage1, stage2: the trainings, by the configs `first` and `second`.
+        model: the finished model.
+        originals, reconstructions: held-out pictures, (n, 3, H, W).
+        shown, captions: the picture grid.
+        samples, training: the measured samples, and the pictures that they may be copies of.
+        plan: how the grid was sampled.
+    """
+
+    stage1: Stage
+    stage2: Stage
+    first: AutoencoderRun
+    second: DiffusionRun
+    model: LatentDiffusion
+    originals: Tensor
+    reconstructions: Tensor
+    shown: Tensor
+    captions: list[str]
+    samples: Tensor
+    training: Tensor
+    plan: Plan
+
+
 def demo(out: Path, minutes_wanted: float | None = None) -> Demo:
     """Run the chain and write the folder of the module docstring.
 
@@ -113,7 +140,7 @@ def demo(out: Path, minutes_wanted: float | None = None) -> Demo:
     begun = time.monotonic()
     scale = 1.0 if minutes_wanted is None else minutes_wanted / MINUTES
     first: AutoencoderRun = _scaled(
-        get("emoji-autoencoder").build(), scale, [f"data.source={TRAINING}", "data.held_out=0"]
+        get("small-autoencoder").build(), scale, [f"data.source={TRAINING}", "data.held_out=0"]
     )
     second: DiffusionRun = _scaled(get("emoji-diffusion").build(), scale, [f"data.source={TRAINING}"])
     second = replace(second, autoencoder=str(out / "autoencoder"))
@@ -126,8 +153,9 @@ def demo(out: Path, minutes_wanted: float | None = None) -> Demo:
 
     x, y = reconstructions(model.autoencoder, held_out, model.side)
     reconstruction = score_reconstruction(in_pairs(x, y), pictures=f"held-out pictures of {held_out.name}")
+    some = spread(len(x), 16)
     save_png(
-        grid(torch.stack([x[:16], y[:16]], 1).flatten(0, 1), columns=8, cell=128, title="original, reconstruction"),
+        grid(torch.stack([x[some], y[some]], 1).flatten(0, 1), columns=8, cell=128, title="original, reconstruction"),
         out / "reconstructions.png",
     )
     plan = replace(second.preview, steps=25, batch=32)
@@ -162,7 +190,7 @@ def demo(out: Path, minutes_wanted: float | None = None) -> Demo:
     pairs = zip(generation.memorisation.pixels.neighbour, spread(len(training), MEASURED), strict=True)
     recalled = sum(found == wished for found, wished in pairs) / MEASURED
     done = Demo(out, seconds, _peak_memory(), reconstruction, generation, recalled)
-    _write(done, stage1, stage2, first, second, model, (x, y), (shown, captions), (samples, wishes, training), plan)
+    _write(done, Made(stage1, stage2, first, second, model, x, y, shown, captions, samples, training, plan))
     _tell(done)
     return done
 
@@ -180,21 +208,11 @@ def _peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _write(
-    done: Demo,
-    stage1: Stage,
-    stage2: Stage,
-    first: AutoencoderRun,
-    second: DiffusionRun,
-    model: LatentDiffusion,
-    pairs: tuple[Tensor, Tensor],
-    shown: tuple[Tensor, list[str]],
-    measured: tuple[Tensor, dict[str, list[Any]], Tensor],
-    plan: Plan,
-) -> None:
-    out, r, g = done.out, done.reconstruction, done.generation
-    metrics = {"autoencoder": out / "autoencoder" / "metrics.jsonl", "diffusion": out / "diffusion" / "metrics.jsonl"}
-    lines = [{"stage": stage} | line for stage, file in metrics.items() for line in read_lines(file)]
+def _write(done: Demo, made: Made) -> None:
+    out, g = done.out, done.generation
+    runs = {"autoencoder": out / "autoencoder", "diffusion": out / "diffusion"}
+    logs = {stage: read_lines(run / "metrics.jsonl") for stage, run in runs.items()}
+    lines = [{"stage": stage} | line for stage, log in logs.items() for line in log]
     (out / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     write_json(
         out / "scores.json",
@@ -202,77 +220,82 @@ def _write(
             "seconds": done.seconds,
             "peak_bytes": done.peak_bytes,
             "recalled": done.recalled,
-            "reconstruction": plain_scores(r),
+            "reconstruction": plain_scores(done.reconstruction),
             "generation": plain_scores(g),
-            "training": {"autoencoder": plain_scores(stage1.result), "diffusion": plain_scores(stage2.result)},
+            "training": {
+                "autoencoder": plain_scores(made.stage1.result),
+                "diffusion": plain_scores(made.stage2.result),
+            },
         },
     )
-    for stage, file in metrics.items():
-        names = [n for n in interesting(file) if n.endswith("/loss")]
-        for plot in loss_curves(read_lines(file), names):
+    for stage, log in logs.items():
+        for plot in loss_curves(log, [n for n in interesting(runs[stage] / "metrics.jsonl") if n.endswith("/loss")]):
             plot.save_png(out / f"losses-{stage}-{plot.title.replace('/', '-')}.png")
+    _page(done, made, runs).save(out / "report.html")
 
+
+def _page(done: Demo, made: Made, runs: dict[str, Path]) -> Report:
+    g, autoencoder = done.generation, made.model.autoencoder
     report = Report(
         "Emoji out of noise",
         "A latent diffusion model trained from scratch by one command on a CPU. The wish is below each picture.",
         {
-            "data": f"{len(stage2.training):,} Fluent emoji, 64 x 64",
+            "data": f"{len(made.stage2.training):,} Fluent emoji, 64 x 64",
             "time": minutes(done.seconds),
             "memory": f"{done.peak_bytes / 2**30:.1f} GiB",
-            "sampler": f"DPM++(2M), {plan.steps} steps",
+            "sampler": f"DPM++(2M), {made.plan.steps} steps",
         },
     )
-    report.lead.pictures(shown[0], shown[1], columns=8)
-    reconstruction_tiles(report, r)
+    report.lead.pictures(made.shown, made.captions, columns=8)
+    reconstruction_tiles(report, done.reconstruction)
     report.tile(
         "FD-lite0",
         f"{g.frechet.mean:.1f}",
         f"± {g.frechet.std:.1f}, {g.n} against {g.n}; real against real: {g.floor.mean:.1f}",
     )
     copies = g.memorisation
-    if copies is not None:
-        report.tile(
-            "Recalled",
-            f"{done.recalled:.0%}",
-            f"of {len(measured[0])} samples are nearest to the very picture of their caption, out of "
-            f"{copies.training:,}; {copies.fraction:.0%} are as near as a copy",
-        )
-    side = model.side // model.autoencoder.factor
+    assert copies is not None  # training pictures were given
+    report.tile(
+        "Recalled",
+        f"{done.recalled:.0%}",
+        f"of {len(made.samples)} samples are nearest to the very picture of their caption, out of "
+        f"{copies.training:,}; {copies.fraction:.0%} are as near as a copy",
+    )
+    side, rows = made.model.side // autoencoder.factor, spread(len(made.originals), 16)
     report.section(
         "Compression",
-        f"64 x 64 x 3 numbers become {side} x {side} x {model.autoencoder.channels}. These emoji were "
+        f"64 x 64 x 3 numbers become {side} x {side} x {autoencoder.channels}. These emoji were "
         "held out: no variant of their concepts was trained on.",
-    ).compare({"original": list(pairs[0][:16]), "reconstruction": list(pairs[1][:16])}, columns=8)
-    if copies is not None:
-        order = torch.tensor(copies.features.distance).argsort()
-        rows = order[torch.linspace(0, len(order) - 1, 16).long()].tolist()
-        neighbours = [copies.features.neighbour[i] for i in rows]
-        report.section(
-            "How much is memorised",
-            "Each sample beside the training picture that is nearest to it in the feature space, from the nearest pair "
-            "to the farthest.",
-        ).compare(
-            {"sample": list(measured[0][rows]), "nearest training picture": list(measured[2][neighbours])}, columns=8
-        ).figures(
-            [
-                histogram(
-                    {"samples": copies.features.distance, "held-out pictures": copies.features.heldout_distance},
-                    title="Distance to the nearest training picture",
-                    xlabel="feature distance",
-                    marks={"close": copies.features.threshold},
-                )
-            ]
-        ).note(_reading(copies, done.recalled))
-    training_section(report, "First stage", metrics["autoencoder"], stage1.result)
-    training_section(report, "Second stage", metrics["diffusion"], stage2.result)
+    ).compare({"original": list(made.originals[rows]), "reconstruction": list(made.reconstructions[rows])}, columns=8)
+    order = torch.tensor(copies.features.distance).argsort()
+    near = order[torch.linspace(0, len(order) - 1, 16).long()].tolist()
+    neighbours = [copies.features.neighbour[i] for i in near]
+    report.section(
+        "How much is memorised",
+        "Each sample beside the training picture that is nearest to it in the feature space, from the nearest pair "
+        "to the farthest.",
+    ).compare(
+        {"sample": list(made.samples[near]), "nearest training picture": list(made.training[neighbours])}, columns=8
+    ).figures(
+        [
+            histogram(
+                {"samples": copies.features.distance, "held-out pictures": copies.features.heldout_distance},
+                title="Distance to the nearest training picture",
+                xlabel="feature distance",
+                marks={"close": copies.features.threshold},
+            )
+        ]
+    ).note(_reading(copies, done.recalled))
+    training_section(report, "First stage", runs["autoencoder"], made.stage1.result)
+    training_section(report, "Second stage", runs["diffusion"], made.stage2.result)
     (
         report.section("How this was measured")
-        .text(r.protocol)
+        .text(done.reconstruction.protocol)
         .text(g.protocol)
-        .details("Config of the first stage", to_plain(first))
-        .details("Config of the second stage", to_plain(second))
+        .details("Config of the first stage", to_plain(made.first))
+        .details("Config of the second stage", to_plain(made.second))
     )
-    report.save(out / "report.html")
+    return report
 
 
 def _reading(copies: Memorisation, recalled: float) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor
 from calotype.autoencoder.base import Autoencoder
 from calotype.autoencoder.latent import LatentAutoencoder
 from calotype.console import console, counting
+from calotype.data.images import open_image
 from calotype.data.loader import pictures
 from calotype.data.source import Source
 from calotype.errors import UserError
@@ -31,6 +32,32 @@ from calotype.training.trainer import TrainResult
 
 MEASURED = 1000
 """Pictures that a single run's report is measured on, at most."""
+
+TITLES = {
+    "loss": "Loss",
+    "l1": "Absolute error",
+    "l2": "Squared error",
+    "perceptual": "Perceptual distance",
+    "kl": "KL, nats per latent element",
+    "codebook": "Codebook loss",
+    "perplexity": "Codes in use in a batch (perplexity)",
+    "codes_used": "Share of the codes used in a batch",
+    "epoch_perplexity": "Codes in use in an epoch (perplexity)",
+    "epoch_codes_used": "Share of the codes used in an epoch",
+    "logvar": "Learned scale of the errors (log)",
+    "generator": "What the discriminator asks for",
+    "adaptive_weight": "Adaptive weight",
+    "logits_real": "Discriminator on real pictures",
+    "logits_fake": "Discriminator on reconstructions",
+    "penalty": "Penalty of the discriminator",
+    "grad_norm": "Gradient norm",
+    "lr": "Learning rate",
+    "images_per_second": "Images per second",
+}
+"""What a drawing is called, by the last part of the scalar's name."""
+
+PREVIEWS = 4
+"""Sheets of previews in a report, spread over the run."""
 
 
 def autoencoder_report(
@@ -59,7 +86,7 @@ def autoencoder_report(
     )
     report.lead.compare({"original": list(x[:16]), "reconstruction": list(y[:16])}, columns=8)
     reconstruction_tiles(report, scores, what)
-    training_section(report, "Training", run.metrics, result)
+    training_section(report, "Training", run.path, result)
     report.section("How this was measured").text(scores.protocol).details("Config of the run", to_plain(config))
     report.save(run.report)
     console().print(
@@ -83,7 +110,7 @@ def diffusion_report(
         {"data": source.name, "steps": f"{result.steps:,}", "time": minutes(result.seconds)},
     )
     report.lead.pictures(images, labels, columns=8)
-    training_section(report, "Training", run.metrics, result)
+    training_section(report, "Training", run.path, result)
     report.section("Config").details("Config of the run", to_plain(config))
     report.save(run.report)
 
@@ -152,17 +179,34 @@ def reconstruction_tiles(report: Report, scores: ReconstructionScores, what: str
     n = f"{scores.n} {what}"
     report.tile("PSNR", f"{scores.psnr.mean:.1f}", f"± {scores.psnr.std:.1f}, {n}", unit="dB")
     report.tile("SSIM", f"{scores.ssim.mean:.3f}", f"± {scores.ssim.std:.3f}, {n}")
-    report.tile("Perceptual distance", f"{scores.perceptual.mean:.3f}", f"± {scores.perceptual.std:.3f}, lite0, {n}")
+    report.tile(scores.distance, f"{scores.perceptual.mean:.3f}", f"± {scores.perceptual.std:.3f}, {n}")
 
 
-def training_section(report: Report, title: str, metrics: Path, result: TrainResult) -> Section:
-    """Loss curves and the speed of one stage."""
-    section = report.section(title).figures(loss_curves(read_lines(metrics), interesting(metrics)))
+def training_section(report: Report, title: str, run: Path, result: TrainResult) -> Section:
+    """How one stage learned: the same pictures over time, its curves, its speed.
+
+    Args:
+        run: the stage's folder.
+    """
+    metrics = run / "metrics.jsonl"
+    section = report.section(title)
+    sheets = sorted((run / "previews").glob("*.png"))
+    if len(sheets) > 1:
+        chosen = [sheets[i] for i in dict.fromkeys([*spread(len(sheets) - 1, PREVIEWS - 1), len(sheets) - 1])]
+        section.pictures(
+            [open_image(sheet) for sheet in chosen],
+            [f"step {int(sheet.stem.rpartition('-')[2]):,}" for sheet in chosen],
+            columns=2,
+            caption="The same pictures, as training went on.",
+        )
+    names = interesting(metrics)
+    section.figures(loss_curves(read_lines(metrics), names, labels={name: title_of(name, names) for name in names}))
     rows = [
         ["steps", f"{result.steps:,}"],
         ["wall time", minutes(result.seconds)],
         ["images per second", f"{_speed(metrics):.0f}"],
         ["steps skipped (not finite)", str(result.skipped)],
+        ["updates left out (gradient spikes)", str(result.spikes)],
     ]
     if result.flops_per_second:  # unknown when a finished run was only measured again
         rows += [
@@ -188,10 +232,17 @@ def _speed(metrics: Path) -> float:
 
 
 def interesting(metrics: Path) -> list[str]:
-    """The scalars worth a drawing: losses and what explains them, not clocks and learning rates."""
-    dull = ("lr", "grad_norm", "seconds", "images_per_second", "step")
-    names = dict.fromkeys(k for line in read_lines(metrics) for k in line)
-    return [n for n in names if n.rpartition("/")[2] not in dull]
+    """The scalars worth a drawing, losses first."""
+    names = dict.fromkeys(k for line in read_lines(metrics) for k in line if k not in ("step", "seconds"))
+    last = ("grad_norm", "lr", "images_per_second")
+    return sorted(names, key=lambda name: name.rpartition("/")[2] in last)
+
+
+def title_of(name: str, names: Sequence[str]) -> str:
+    """A scalar's name as a person would say it, with the phase where several phases have such a scalar."""
+    phase, _, what = name.rpartition("/")
+    shared = sum(n.rpartition("/")[2] == what for n in names) > 1
+    return TITLES.get(what, what.replace("_", " ")) + (f", {phase}" if shared else "")
 
 
 def minutes(seconds: float) -> str:

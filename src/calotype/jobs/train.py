@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,28 +17,26 @@ import torch
 from torch import Tensor, nn
 
 from calotype.autoencoder.base import Autoencoder, PixelSpace
-from calotype.autoencoder.latent import LatentAutoencoder
+from calotype.autoencoder.latent_space import LatentSpace
 from calotype.conditioning.conditioner import ConditionerConfig, Conditioners
-from calotype.console import console, counting
+from calotype.console import console
 from calotype.data.folder import open_source
-from calotype.data.latent_cache import LatentCache, LatentLoader
 from calotype.data.loader import Augment, Loader, pictures
 from calotype.data.source import Source
 from calotype.data.subset import hold_out
 from calotype.diffusion.denoiser import Denoiser
 from calotype.errors import UserError
 from calotype.generation.images import grid, save_png
+from calotype.jobs.latents import latent_batches, normalise_latents
 from calotype.jobs.report import autoencoder_report, diffusion_report
-from calotype.losses.perceptual import Perceptual
-from calotype.model import LatentDiffusion, load_autoencoder, model_folder, save_autoencoder, weights_hash
+from calotype.model import LatentDiffusion, load_autoencoder, model_folder, save_autoencoder
 from calotype.registry import to_plain
 from calotype.runs import AutoencoderRun, DataConfig, DiffusionRun
-from calotype.runtime import autocast, best_device
+from calotype.runtime import best_device
 from calotype.tasks.denoise import Denoise
 from calotype.tasks.reconstruct import Reconstruct
 from calotype.training.run import RunDirectory
 from calotype.training.trainer import Trainer, TrainResult
-from calotype.types import Batch
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -78,7 +76,8 @@ def train_autoencoder(config: AutoencoderRun, out: Path) -> Stage:
     # What can be wrong is found out before there is a run, so that the corrected command can have the same folder.
     torch.manual_seed(config.trainer.seed)
     autoencoder = _built(config.autoencoder.build, "autoencoder")
-    task = Reconstruct(autoencoder, _built(config.discriminator.build, "discriminator"), Perceptual(), config.loss)
+    perceptual = config.perceptual.build()
+    task = Reconstruct(autoencoder, _built(config.discriminator.build, "discriminator"), perceptual, config.loss)
     preview = next(pictures(held_out, config.data.side, 16))
     with RunDirectory(out, to_plain(config)) as run:
         loader = Loader(
@@ -104,7 +103,7 @@ def train_autoencoder(config: AutoencoderRun, out: Path) -> Stage:
         fitting = time.monotonic() - begun
         _tell(result, loader.bad.messages)
         with trainer.averaged():
-            _measure_latents(autoencoder, training, config.data.side, config.trainer.precision)
+            normalise_latents(autoencoder, training, config, run.model)
             save_autoencoder(autoencoder, run.model, config.data.side, _notes(training, result, config.data))
             what = "training pictures" if held_out is training else "held-out pictures"
             autoencoder_report(run, config, held_out, autoencoder, result, what=what)
@@ -115,7 +114,8 @@ def train_diffusion(config: DiffusionRun, out: Path) -> Stage:
     """Cache latents, train the second stage, write RUN/model, RUN/samples.png, RUN/report.html.
 
     Raises:
-        UserError: data without the wishes that the recipe conditions on, no such autoencoder, ...
+        UserError: data without the wishes that the recipe conditions on, no such autoencoder, another one than the run
+            was started with, ...
     """
     autoencoder = open_autoencoder(config.autoencoder)
     _fits(config.data.side, autoencoder.factor)
@@ -123,9 +123,13 @@ def train_diffusion(config: DiffusionRun, out: Path) -> Stage:
     torch.manual_seed(config.trainer.seed)
     conditioner = Conditioners.fit(_possible(config, training), training, config.drop)
     denoiser = build_denoiser(config, autoencoder, conditioner)
-    with RunDirectory(out, to_plain(config)) as run:
-        model = LatentDiffusion(autoencoder.to(best_device()), denoiser, conditioner, config.data.side)
-        batches = _latent_batches(training, config, autoencoder, run.path / "latents")
+    space = LatentSpace.of(autoencoder)
+    # The path alone says little: the run it names may have gone on training, and the denoiser would have two spaces.
+    with RunDirectory(out, to_plain(config), {"autoencoder": space.autoencoder}) as run:
+        model = LatentDiffusion(
+            autoencoder.to(best_device()), denoiser, conditioner, config.data.side, trained_with=space
+        )
+        batches = latent_batches(training, config, autoencoder, space, run.path / "latents")
         console().print(
             f"diffusion: {len(training)} pictures of {training.name}, {_size(denoiser)}, conditions: "
             f"{', '.join(conditioner.reads) or 'none'}",
@@ -145,7 +149,7 @@ def train_diffusion(config: DiffusionRun, out: Path) -> Stage:
         fitting = time.monotonic() - begun
         _tell(result, {})
         with trainer.averaged():
-            model.notes = _notes(training, result, config.data) | {"autoencoder": weights_hash(autoencoder)}
+            model.notes = _notes(training, result, config.data)
             model.save(run.model)
             diffusion_report(run, config, training, model, result)
     return Stage(out, training, held_out, result, fitting)
@@ -236,47 +240,6 @@ def _warn_of_wide_attention(config: DiffusionRun, factor: int) -> None:
             f"network.attention={str(small).lower()}",
             markup=False,
         )
-
-
-def _measure_latents(autoencoder: LatentAutoencoder, source: Source, side: int, precision: str) -> None:
-    """Set the statistics of the latents from every picture of the source."""
-    device = next(autoencoder.parameters()).device
-
-    def posteriors(advance: Callable[[int], None]) -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in pictures(source, side):
-            with torch.no_grad(), autocast(precision, device):
-                yield autoencoder.raw_moments(batch["image"].to(device))
-            advance(len(batch["index"]))
-
-    with counting("measuring latents", len(source)) as advance:
-        autoencoder.stats.measure(posteriors(advance))
-
-
-def _latent_batches(
-    source: Source, config: DiffusionRun, autoencoder: Autoencoder, folder: Path
-) -> Callable[[int], Iterator[Batch]]:
-    """Batches from a latent cache, or of pictures where there is nothing to cache."""
-    data, trainer = config.data, config.trainer
-    if isinstance(autoencoder, PixelSpace):
-        augment = Augment(data.crop, data.flip)
-        return Loader(source, data.side, trainer.batch_size, trainer.seed, augment, data.balance).batches
-    device = next(autoencoder.parameters()).device
-
-    def encode(images: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.no_grad(), autocast(trainer.precision, device):
-            return autoencoder.moments(images.to(device))
-
-    with counting("encoding pictures", len(source)) as advance:
-        cache = LatentCache.open(
-            folder,
-            source,
-            encode,
-            side=data.side,
-            autoencoder=weights_hash(autoencoder),
-            flips=data.flip,
-            advance=advance,
-        )
-    return LatentLoader(cache, source, trainer.batch_size, trainer.seed, data.balance).batches
 
 
 def _save_pictures(path: Path, images: Tensor) -> None:

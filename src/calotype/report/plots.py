@@ -144,12 +144,52 @@ def histogram(
             )  # fmt: skip
         axes.set_xlabel(xlabel)
         axes.yaxis.set_major_formatter(_ticks(lambda y: f"{y:g} %"))
-        handles = axes.legend(
-            loc="lower left", bbox_to_anchor=(0, 1.0), bbox_transform=_edge(axes, figure), ncols=len(sets),
-            frameon=False, fontsize=8.5, labelcolor=QUIET, handlelength=1.0, handletextpad=0.5, columnspacing=1.4,
-            borderaxespad=0.7, borderpad=0.0,
-        )  # fmt: skip
-        handles.set_in_layout(False)
+        _legend(axes, figure, len(sets))
+        _title(axes, figure, title, 27)
+    return Plot(title, figure)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A named place in a `trade_off`."""
+
+    x: float
+    y: float
+    name: str = ""
+
+
+def trade_off(
+    series: Mapping[str, Sequence[Point]], *, title: str, xlabel: str, ylabel: str, log_x: bool = False
+) -> Plot:
+    """What one thing costs in terms of another: named points, joined within each series in the order given.
+
+    Args:
+        series: what they are -> the points; those that are not finite are left out.
+        title: what the drawing shows.
+        xlabel, ylabel: quantities and units.
+        log_x: logarithmic horizontal axis with a tick at every doubling; x must be positive then.
+
+    Raises:
+        ValueError: no finite point at all.
+    """
+    sets = {name: [p for p in points if _finite(p.x) and _finite(p.y)] for name, points in series.items()}
+    if not any(sets.values()):
+        raise ValueError(f"nothing to draw in {title!r}: no finite point")
+    with _panel(title, 5.6, 3.4) as (figure, axes):
+        for k, (name, points) in enumerate(sets.items()):
+            colour = SERIES[k % len(SERIES)]
+            x, y = [p.x for p in points], [p.y for p in points]
+            axes.plot(x, y, "o-", color=colour, linewidth=1.2, markersize=4.5, label=name)
+            for p in points:
+                axes.annotate(p.name, (p.x, p.y), (5, 4), textcoords="offset points", fontsize=8, color=colour)
+        if log_x:
+            axes.set_xscale("log", base=2)
+        axes.margins(x=0.06, y=0.12)
+        axes.xaxis.set_major_formatter(_ticks(lambda v: f"{v:g}"))
+        axes.yaxis.set_major_formatter(_ticks(lambda v: f"{v:g}"))
+        axes.set_xlabel(xlabel)
+        axes.set_ylabel(ylabel)
+        _legend(axes, figure, len(sets))
         _title(axes, figure, title, 27)
     return Plot(title, figure)
 
@@ -238,6 +278,16 @@ def _style(salt: str) -> Iterator[None]:
     }
     with matplotlib.rc_context(settings):
         yield
+
+
+def _legend(axes: Axes, figure: Figure, columns: int) -> None:
+    """One line between title and drawing, at the figure's left edge."""
+    handles = axes.legend(
+        loc="lower left", bbox_to_anchor=(0, 1.0), bbox_transform=_edge(axes, figure), ncols=columns,
+        frameon=False, fontsize=8.5, labelcolor=QUIET, handlelength=1.0, handletextpad=0.5, columnspacing=1.4,
+        borderaxespad=0.7, borderpad=0.0,
+    )  # fmt: skip
+    handles.set_in_layout(False)
 
 
 def _title(axes: Axes, figure: Figure, text: str, pad: float) -> None:

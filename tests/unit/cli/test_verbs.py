@@ -70,6 +70,7 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], di
         "train": ["train_autoencoder", "train_diffusion"],
         "sample": ["sample"],
         "reconstruct": ["reconstruct"],
+        "evaluate": ["evaluate"],
         "show": ["show_data"],
     }.items():
         fake = ModuleType(f"calotype.jobs.{module}")
@@ -82,6 +83,7 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], di
 RUN = Path("runs/x")
 SAMPLE = {"captions": [], "classes": [], "n": 16, "scale": 3.0, "steps": 20, "sampler": "dpmpp2m", "grid": "karras"}
 SAMPLE |= {"seed": 0, "out": None, "batch": 16}
+EVALUATE = {"side": None, "limit": None, "perceptual": "lite0", "weights": None, "out": None}
 
 
 @pytest.mark.parametrize(
@@ -142,6 +144,16 @@ SAMPLE |= {"seed": 0, "out": None, "batch": 16}
             "reconstruct runs/x a.png b.png --out o.png",
             ("reconstruct", (RUN, [Path("a.png"), Path("b.png")], Path("o.png")), {}),
             "--autoencoder runs/x",
+        ),
+        ("evaluate runs/x --data d", ("evaluate", (RUN, "d"), EVALUATE), "train diffusion --data DIR --autoencoder"),
+        (
+            "evaluate runs/x --data embedded:photos --side 32 -n 9 --perceptual lpips --weights w.safetensors --out o",
+            (
+                "evaluate",
+                (RUN, "embedded:photos"),
+                {"side": 32, "limit": 9, "perceptual": "lpips", "weights": Path("w.safetensors"), "out": Path("o")},
+            ),
+            "train diffusion --data DIR --autoencoder runs/x",
         ),
     ],
 )

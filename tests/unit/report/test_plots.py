@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from calotype.report.plots import Plot, histogram, loss_curves, smooth
+from calotype.report.plots import Plot, Point, histogram, loss_curves, smooth, trade_off
 
 RECORDS = [
     {"step": k, "loss": 1 / k, "denoise/l1": 0.5 + 0.01 * (-1) ** k, "note": "text", "flag": True}
@@ -125,3 +125,18 @@ def test_nothing_of_matplotlib_leaks() -> None:
     loss_curves(RECORDS)[0].svg()
     assert dict(matplotlib.rcParams) == before
     assert not _pylab_helpers.Gcf.get_all_fig_managers()
+
+
+def test_a_trade_off_shows_every_finite_point_by_name() -> None:
+    series = {
+        "KL": [Point(0.1, 20.0, "f = 16"), Point(1.0, 30.0, "f = 4")],
+        "VQ": [Point(0.05, 18.0, "16"), Point(math.nan, 1.0, "lost")],
+    }
+    plot = trade_off(series, title="Rate and distortion", xlabel="bits per pixel", ylabel="PSNR, dB", log_x=True)
+    written = texts(plot.svg())
+    assert {"KL", "VQ", "f = 16", "f = 4", "16", "bits per pixel", "PSNR, dB", "Rate and distortion"} <= set(written)
+    assert "lost" not in written
+    axes = plot.figure.axes[0]
+    assert axes.get_xscale() == "log" and axes.lines[0].get_xydata().tolist() == [[0.1, 20.0], [1.0, 30.0]]
+    with pytest.raises(ValueError, match="no finite point"):
+        trade_off({"KL": []}, title="t", xlabel="x", ylabel="y")
