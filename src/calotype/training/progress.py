@@ -87,7 +87,8 @@ def clock(seconds: float) -> str:
 
 def brief(values: Mapping[str, float]) -> str:
     """The losses among the metrics, in a few words."""
-    return "  ".join(f"{name.removesuffix('/loss')} {v:.4g}" for name, v in values.items() if name.endswith("/loss"))
+    losses = [f"{name.removesuffix('/loss')} {v:.4g}" for name, v in values.items() if name.endswith("/loss")]
+    return f"loss: {', '.join(losses)}" if losses else ""
 
 
 class Lines:

@@ -21,7 +21,8 @@ def test_rate_over_a_window():
 
 def test_clock_and_brief():
     assert [clock(s) for s in (0, 59.6, 3599, 3600, 90061)] == ["0:00", "1:00", "59:59", "1:00:00", "25:01:01"]
-    assert brief({"denoise/loss": 0.123456, "denoise/lr": 1e-4}) == "denoise 0.1235"
+    assert brief({"denoise/loss": 0.123456, "denoise/lr": 1e-4}) == "loss: denoise 0.1235"
+    assert brief({"a/loss": 1.0, "b/loss": 2.0}) == "loss: a 1, b 2" and brief({"a/lr": 1.0}) == ""
 
 
 def test_lines_come_every_ten_seconds_and_at_the_end(capsys, monkeypatch):
@@ -36,7 +37,7 @@ def test_lines_come_every_ten_seconds_and_at_the_end(capsys, monkeypatch):
     lines.stop()
     out = capsys.readouterr().err.splitlines()
     assert [line.split()[1] for line in out] == ["1/100", "21/100", "41/100", "61/100", "81/100", "100/100"]
-    assert out[1] == "step 21/100  8.0 images/s  0:40 left  a 0.5"
+    assert out[1] == "step 21/100  8.0 images/s  0:40 left  loss: a 0.5"
 
 
 class Terminal(io.StringIO):
