@@ -45,6 +45,10 @@ class Conditioner(nn.Module, ABC):
     def null(self, n: int) -> Condition:
         """n times the condition that says nothing."""
 
+    def unheard(self, wishes: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
+        """What in these wishes it can read but never met in training, each once; for a person to be told."""
+        return ()
+
     def assets(self) -> Mapping[str, str]:
         """Texts that are needed beside the weights to build it again (a tokenizer), by name."""
         return {}
@@ -156,6 +160,12 @@ class Conditioners(nn.Module):
             if key not in self.reads:
                 takes = ", ".join(repr(k) for k in self.reads) or "no condition at all"
                 raise UserError(f"this model was not trained with {key!r}; it takes {takes}, so leave the wish out")
+
+    def unheard(self, wishes: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
+        """What in these wishes no picture of the training set was described by."""
+        return tuple(
+            dict.fromkeys(w for _, m in self._each() if all(k in wishes for k in m.reads) for w in m.unheard(wishes))
+        )
 
     def plain(self) -> dict[str, Any]:
         """JSON form: configs and the joint dropping probability."""

@@ -9,7 +9,8 @@ null. Rombach et al. 2022, https://arxiv.org/abs/2112.10752, appendix E.2 (their
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -47,14 +48,29 @@ def learn_tokenizer(captions: Sequence[str], vocabulary: int) -> Tokenizer:
     return tokenizer
 
 
+MOST_WORDS = 50_000
+"""Distinct words that a model remembers having met; sets with more know nearly every word anyway."""
+
+
+def words_of(caption: str) -> list[str]:
+    """The words of a caption, lower case, in order."""
+    return re.findall(r"[^\W\d_]+", caption.lower())
+
+
 class Text(Conditioner):
-    """ "caption", a list of B strings, -> tokens (B, L, width) with a mask."""
+    """ "caption", a list of B strings, -> tokens (B, L, width) with a mask.
+
+    Args:
+        config: sizes.
+        tokenizer: learned from the data's captions.
+        words: every word of theirs; empty = not remembered.
+    """
 
     reads: ClassVar[tuple[str, ...]] = ("caption",)
 
-    def __init__(self, config: TextConfig, tokenizer: Tokenizer) -> None:
+    def __init__(self, config: TextConfig, tokenizer: Tokenizer, words: Collection[str]) -> None:
         super().__init__(config.drop)
-        self.tokenizer = tokenizer
+        self.tokenizer, self.words = tokenizer, frozenset(words)
         tokenizer.enable_truncation(config.length)
         tokenizer.enable_padding(pad_id=tokenizer.token_to_id(PAD), pad_token=PAD, length=config.length)
         self.transformer = TextTransformer(config.transformer(tokenizer.get_vocab_size()))
@@ -81,9 +97,16 @@ class Text(Conditioner):
         empty: Condition = self({"caption": [""]})
         return empty.expand(n)
 
+    def unheard(self, wishes: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
+        """Words that were in no caption: their pieces are known, what they mean is not."""
+        if not self.words:
+            return ()
+        asked = [word for caption in wishes["caption"] for word in words_of(str(caption))]
+        return tuple(dict.fromkeys(word for word in asked if word not in self.words))
+
     def assets(self) -> Mapping[str, str]:
-        """The tokenizer, in the `tokenizers` library's JSON."""
-        return {"tokenizer": self.tokenizer.to_str()}
+        """The tokenizer, in the `tokenizers` library's JSON, and the words."""
+        return {"tokenizer": self.tokenizer.to_str(), "words": " ".join(sorted(self.words))}
 
 
 @conditioners.register("text")
@@ -127,7 +150,8 @@ class TextConfig:
                 "the data has no captions, but the recipe conditions on them; add metadata.jsonl or .txt files beside "
                 "the images, or train without: conditioners.caption=null"
             )
-        return Text(self, learn_tokenizer(captions, self.vocabulary))
+        words = {word for caption in captions for word in words_of(caption)}
+        return Text(self, learn_tokenizer(captions, self.vocabulary), words if len(words) <= MOST_WORDS else ())
 
     def load(self, assets: Mapping[str, str]) -> Text:
         """The saved tokenizer with a fresh transformer, to be filled with the saved weights."""
@@ -137,4 +161,4 @@ class TextConfig:
             tokenizer = Tokenizer.from_str(assets["tokenizer"])
         except Exception as error:  # the library raises bare Exception
             raise CorruptFile(f"the model's tokenizer cannot be read ({error}); copy the model folder again") from error
-        return Text(self, tokenizer)
+        return Text(self, tokenizer, assets["words"].split())

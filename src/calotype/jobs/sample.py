@@ -59,6 +59,12 @@ def sample(
     if classes:
         wishes["label"] = list(islice(cycle(classes), n))
     model.conditioner.check(wishes)
+    unheard = model.conditioner.unheard(wishes)
+    if unheard:
+        console().print(
+            f"  in no caption of the training set: {', '.join(unheard)}; the model can only guess what to draw",
+            markup=False,
+        )
     out = out or run / f"samples-seed{seed}.png"
     record = {"model": str(folder), "seed": seed, "sampling": to_plain(plan)}
     settings = {

@@ -7,7 +7,7 @@ import torch
 
 from calotype.conditioning.class_label import ClassLabelConfig
 from calotype.conditioning.conditioner import Conditioners, conditioners
-from calotype.conditioning.text import TextConfig
+from calotype.conditioning.text import TextConfig, words_of
 from calotype.errors import UserError
 from calotype.rng import Draws
 
@@ -114,6 +114,16 @@ def test_assets_bring_back_the_same_conditioner() -> None:
     again = Conditioners(members, c.configs, c.drop)
     again.load_state_dict(c.state_dict())
     assert torch.equal(again(BATCH, 4).tokens, c(BATCH, 4).tokens)
+    asked = {"caption": ["a red unicorn", "Heart-shaped unicorns, 3 of them"]}
+    assert again.unheard(asked) == c.unheard(asked) != ()
+
+
+def test_words_that_no_caption_had_are_found() -> None:
+    c = build()
+    known = {word for caption in Words().captions() for word in words_of(caption)}
+    assert known and c.unheard({"caption": [" ".join(sorted(known)).upper()]}) == ()
+    assert c.unheard({"caption": ["unicorn", "xylophone unicorn"]}) == ("unicorn", "xylophone")
+    assert c.unheard({}) == ()
 
 
 @pytest.mark.parametrize("name", list(conditioners))
