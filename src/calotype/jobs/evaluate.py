@@ -29,7 +29,7 @@ from calotype.errors import UserError
 from calotype.evaluation.latents import LatentCensus, LatentScores
 from calotype.evaluation.runner import Comparison, ReconstructionScores
 from calotype.files import read_json, write_json
-from calotype.jobs.report import spread
+from calotype.jobs.report import few
 from calotype.jobs.train import PIXELS
 from calotype.losses.perceptual import PerceptualConfig, perceptuals
 from calotype.model import load_autoencoder, model_folder
@@ -100,8 +100,7 @@ def evaluate(
     out = out or run / "evaluation" / _name(data)
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; name a folder with --out")
-    if limit is not None and limit < len(source):
-        source = Subset(source, spread(len(source), limit), f"{limit} of the {len(source):,} of {source.name}")
+    source = source if limit is None else few(source, limit)
     autoencoder = autoencoder.to(best_device())
     if kind != "autoencoder":
         console().print(f"{run} holds a diffusion model: its autoencoder is evaluated", markup=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from calotype.console import console, counting
 from calotype.data.images import open_image
 from calotype.data.loader import pictures
 from calotype.data.source import Source
+from calotype.data.subset import Subset
 from calotype.errors import UserError
 from calotype.evaluation.runner import ReconstructionScores, score_reconstruction
 from calotype.generation.generate import Plan, generate
@@ -76,7 +76,8 @@ def autoencoder_report(
     """
     x, y = reconstructions(autoencoder, held_out, config.data.side)
     scores = score_reconstruction(in_pairs(x, y), pictures=f"{what} of {held_out.name}")
-    show = torch.stack([x[:16], y[:16]], 1).flatten(0, 1)
+    some = spread(len(x), 16)
+    show = torch.stack([x[some], y[some]], 1).flatten(0, 1)
     save_png(grid(show, columns=8, cell=128, title="original, reconstruction"), run.path / "reconstructions.png")
     report = Report(
         "A perceptual autoencoder",
@@ -84,7 +85,7 @@ def autoencoder_report(
         f"{autoencoder.factor} pixels; below, what comes back.",
         {"data": held_out.name, "steps": f"{result.steps:,}", "time": minutes(result.seconds)},
     )
-    report.lead.compare({"original": list(x[:16]), "reconstruction": list(y[:16])}, columns=8)
+    report.lead.compare({"original": list(x[some]), "reconstruction": list(y[some])}, columns=8)
     reconstruction_tiles(report, scores, what)
     training_section(report, "Training", run.path, result)
     report.section("How this was measured").text(scores.protocol).details("Config of the run", to_plain(config))
@@ -117,14 +118,14 @@ def diffusion_report(
 
 @torch.no_grad()
 def reconstructions(autoencoder: Autoencoder, source: Source, side: int) -> tuple[Tensor, Tensor]:
-    """Pictures of a source, at most `MEASURED`, and what the autoencoder makes of them; both on the CPU.
+    """Pictures of a source, at most `MEASURED` spread over it, and what the autoencoder makes of them; on the CPU.
 
     Raises:
         UserError: fewer than two can be read.
     """
     device = next(autoencoder.parameters()).device
     xs, ys = [], []
-    for batch in islice(pictures(source, side), -(-MEASURED // 64)):
+    for batch in pictures(few(source, MEASURED), side):
         x = batch["image"]
         xs.append(x)
         ys.append(autoencoder.decode(autoencoder.encode(x.to(device))).clamp(-1, 1).cpu())
@@ -165,8 +166,15 @@ def some_wishes(source: Source, model: LatentDiffusion, n: int) -> dict[str, lis
 
 
 def spread(total: int, n: int) -> list[int]:
-    """n rows of `total`, evenly apart."""
+    """n rows of `total`, evenly apart; some come again if there are fewer."""
     return [k * total // n for k in range(n)]
+
+
+def few(source: Source, n: int) -> Source:
+    """At most n pictures of a source, evenly apart."""
+    if len(source) <= n:
+        return source
+    return Subset(source, spread(len(source), n), f"{n:,} of the {len(source):,} of {source.name}")
 
 
 def describe(wishes: Mapping[str, Sequence[Any]], n: int) -> list[str]:

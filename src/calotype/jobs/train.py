@@ -28,7 +28,7 @@ from calotype.diffusion.denoiser import Denoiser
 from calotype.errors import UserError
 from calotype.generation.images import grid, save_png
 from calotype.jobs.latents import latent_batches, normalise_latents
-from calotype.jobs.report import autoencoder_report, diffusion_report
+from calotype.jobs.report import autoencoder_report, diffusion_report, few
 from calotype.model import LatentDiffusion, load_autoencoder, model_folder, save_autoencoder
 from calotype.registry import to_plain
 from calotype.runs import AutoencoderRun, DataConfig, DiffusionRun
@@ -78,7 +78,7 @@ def train_autoencoder(config: AutoencoderRun, out: Path) -> Stage:
     autoencoder = _built(config.autoencoder.build, "autoencoder")
     perceptual = config.perceptual.build()
     task = Reconstruct(autoencoder, _built(config.discriminator.build, "discriminator"), perceptual, config.loss)
-    preview = next(pictures(held_out, config.data.side, 16))
+    preview = next(pictures(few(held_out, 16), config.data.side, 16), None)  # None: the first batch
     with RunDirectory(out, to_plain(config)) as run:
         loader = Loader(
             training,
