@@ -101,6 +101,27 @@ def test_directions_are_compared_alike() -> None:
     torch.testing.assert_close(a.eval().project(h), read)
 
 
+def test_directions_are_learned_alike() -> None:
+    """Ours keeps the mean itself and compares its direction, theirs keeps the direction; loss and gradients agree."""
+    codes, used = torch.nn.functional.normalize(draw(K, D), dim=1), 5 + draw(K, seed=3).abs()
+    a = ours(VectorQuantizedConfig(size=K, learning=MovingAverage(), cosine=True, beta=0.25), codes)
+    b = theirs(codes, use_cosine_sim=True, commitment_weight=0.25)
+    with torch.no_grad():
+        a.codebook.used.copy_(used)
+        b._codebook.cluster_size.copy_(used[None])
+        b._codebook.embed_avg.copy_((codes * used[:, None])[None])
+    for k in range(20):
+        h, probe = draw(4, D, 6, 6, seed=10 + k), draw(4, D, 6, 6, seed=50 + k)
+        x, y = h.clone().requires_grad_(), h.clone().requires_grad_()
+        code, (read, _, loss) = a(x), b(y)
+        torch.testing.assert_close(code.read, read)
+        torch.testing.assert_close(code.penalties["codebook"], loss.sum())
+        ((code.read * probe).sum() + code.penalties["codebook"]).backward()
+        ((read * probe).sum() + loss.sum()).backward()
+        torch.testing.assert_close(x.grad, y.grad)
+        torch.testing.assert_close(a.codebook.table(), b._codebook.embed[0], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("levels", [(8, 5, 5, 5), (7, 5, 3), (8, 8, 8, 6), (4, 4)])
 def test_finite_scalars_agree_away_from_boundaries(levels: tuple[int, ...]) -> None:
     h = 1.5 * draw(8, len(levels), 16, 16, seed=4)

@@ -344,7 +344,7 @@ def test_unusual_pictures_are_read(world: World, tmp_path: Path) -> None:
     Image.new("RGB", (1, 300)).save(folder / "line.png")
     assert main(["data", "show", str(folder)]) == 0
     assert main(["reconstruct", str(world.autoencoder), str(folder), "--out", str(out)]) == 0
-    assert len(list(out.iterdir())) == 8
+    assert len(list(out.iterdir())) == 8 + 1  # and their sheet
 
 
 METADATA: dict[str, tuple[bytes, str]] = {

@@ -20,6 +20,31 @@ from calotype.rng import generator
 
 KMEANS_ROUNDS = 10
 COUNT_DECAY = 0.99
+SEARCHED = 2**24
+"""Distances computed at once, 64 MiB of float32, however large the book."""
+
+
+def _closest(v: Tensor, codes: Tensor) -> Tensor:
+    """Index (N,) of the code (K, d) nearest to each vector (N, d), both float32; the first one among equals."""
+    # Autocast would round the products to eight bits, and with them the choice.
+    with torch.autocast(v.device.type, enabled=False):
+        length = codes.square().sum(1)
+        # |v - e|^2 without |v|^2, which is the same for all codes.
+        parts = torch.split(v, max(1, SEARCHED // len(codes)))
+        return torch.cat([(length - 2 * part @ codes.T).argmin(1) for part in parts])
+
+
+def _drawn(v: Tensor, n: int, g: torch.Generator) -> Tensor:
+    """n of the vectors (N, d), each at most once; if there are fewer than n, copies with a little noise follow.
+
+    Two codes at one place would be one code: the first among equals is chosen, the other one never.
+    """
+    order = torch.randperm(len(v), generator=g).to(v.device)
+    drawn = v[order.repeat(-(-n // len(v)))[:n]].clone()
+    if n > len(v):
+        scale = 0.1 * v.std(0) if len(v) > 1 else 0.1 * v.abs().mean(0)
+        drawn[len(v) :] += scale * torch.randn(n - len(v), v.shape[1], generator=g).to(v)
+    return drawn
 
 
 class Codebook(nn.Module):
@@ -71,10 +96,7 @@ class Codebook(nn.Module):
     @torch.no_grad()
     def nearest(self, v: Tensor) -> Tensor:
         """Index (N,) of the code nearest to each of `vectors(v)`, the first one among equals."""
-        codes = self.table().float()
-        with torch.autocast(v.device.type, enabled=False):
-            # |v - e|^2 without |v|^2, which is the same for all codes.
-            return torch.cat([(codes.square().sum(1) - 2 * part @ codes.T).argmin(1) for part in torch.split(v, 16384)])
+        return _closest(v, self.table().float())
 
     @torch.no_grad()
     def attend(self, v: Tensor) -> None:
@@ -87,11 +109,11 @@ class Codebook(nn.Module):
             least = self.revive * self.used.mean()
             dead = (self.used < least).nonzero()[:, 0]
             if len(dead):
-                v = ranks.gathered(v)
-                # Different vectors as long as there are some: two codes at one place would be one code again. An
-                # optimizer's moments of a dead code have long decayed, as nobody has asked it to move.
-                order = torch.randperm(len(v), generator=generator(self.seed, "revive", int(self.batches))).to(v.device)
-                self.codes[dead] = v[order.repeat(-(-len(dead) // len(v)))[: len(dead)]].to(self.codes)
+                # An optimizer's moments stay with the old place, and need no reset: by Cauchy-Schwarz Adam's |m| is at
+                # most 7.3 sqrt(v) with its usual betas, and the quotient falls by b1 / sqrt(b2) in every step, so that
+                # all steps after the move together are below 70 learning rates (2.1 with betas 0.5, 0.9).
+                g = generator(self.seed, "revive", int(self.batches))
+                self.codes[dead] = ranks.first(_drawn(ranks.gathered(v), len(dead), g)).to(self.codes)
                 self.used[dead] = least
 
     def choices(self, index: Tensor) -> Tensor:
@@ -108,16 +130,11 @@ class Codebook(nn.Module):
     def _means(self, v: Tensor) -> Tensor:
         """Lloyd's k-means from random vectors; where there are fewer vectors than codes, copies with a little noise."""
         g = generator(self.seed, "k-means")
-        order = torch.randperm(len(v), generator=g).to(v.device)
-        means = v[order.repeat(-(-self.size // len(v)))[: self.size]].clone()
+        means = _drawn(v, self.size, g)
         if len(v) < self.size:
-            scale = 0.1 * v.std(0) if len(v) > 1 else v.abs().mean(0)
-            means[len(v) :] += scale * torch.randn(self.size - len(v), v.shape[1], generator=g).to(v)
             return means
         for _ in range(KMEANS_ROUNDS):
-            index = torch.cat(
-                [(means.square().sum(1) - 2 * part @ means.T).argmin(1) for part in torch.split(v, 16384)]
-            )
+            index = _closest(v, means)
             n = self.choices(index)[:, None]
             sums = torch.zeros_like(means).index_add_(0, index, v)
             means = torch.where(n > 0, sums / n.clamp_min(1), means)
