@@ -7,7 +7,8 @@ this order; the result is checked once, by `registry.from_plain`, and from then 
 
 Two rules hold for files and words alike. An unknown key is an error that names the nearest known one. Naming another
 class of the same kind (`schedule.curve.type=curve.linear`, or in short `schedule.curve=linear`) switches to it: keys
-that both classes have are kept, the others take the new class's defaults.
+that both classes have are kept, the others take the new class's defaults. A place that may be empty (`loss.penalty`) is
+filled in the same way, and emptied by null.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any, TypeVar
 
 from calotype.errors import UnknownName, UserError
 from calotype.plain_yaml import dump, load_yaml, parse
-from calotype.registry import from_plain, registry, to_plain
+from calotype.registry import from_plain, kind_of, registry, to_plain
 
 T = TypeVar("T")
 Plain = dict[str, Any]
@@ -94,8 +95,11 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any], cls: Any = None, whe
             raise UnknownName(f"key{f' in {where}' if where else ''}", key, known)
         old, hint = merged.get(key), known[key]
         name = f"{where}.{key}" if where else key
-        if isinstance(value, str) and isinstance(old, Mapping) and "type" in old:
+        kind = kind_of(hint) if old is None else None
+        if isinstance(value, str) and (kind or (isinstance(old, Mapping) and "type" in old)):
             value = {"type": value}
+        if kind and isinstance(value, Mapping) and "type" in value:
+            value = {**value, "type": _tagged(kind, str(value["type"]), name)}
         if isinstance(value, Mapping) and isinstance(old, Mapping):
             merged[key] = merge(old, value, hint, name)
         elif value is None and isinstance(known, _AnyKey):
@@ -136,13 +140,18 @@ def _class(tag: str) -> type[Any]:
     return cls
 
 
+def _tagged(kind: str, name: str, where: str) -> str:
+    """The full name of a class of this kind, of which a person may have given the last part only."""
+    tag = name if "." in name or not kind else f"{kind}.{name}"
+    if kind and tag.partition(".")[0] != kind:
+        raise UserError(f"{where or 'config'} must be a {kind}, got {tag}")
+    return tag
+
+
 def _switched(old: Mapping[str, Any], tag: str, where: str) -> Plain:
     """A new class's defaults, with the values of `old` wherever both classes have a key for the same sort of value."""
     kind = str(old.get("type", "")).partition(".")[0]
-    if kind and "." not in tag:
-        tag = f"{kind}.{tag}"
-    if kind and tag.partition(".")[0] != kind:
-        raise UserError(f"{where or 'config'} must be a {kind}, got {tag}")
+    tag = _tagged(kind, tag, where)
     if old.get("type") == tag:
         return dict(old)
     new: Plain = {"type": tag}

@@ -37,10 +37,12 @@ class Registry(Generic[T]):
     Args:
         kind: what the members are called in messages and files ("sampler").
         package: the package whose modules register the members; imported on first use.
+        of: the type of config fields that hold a member or nothing (`of | None`): an empty one does not tell of which
+            kind a bare name is, its type does.
     """
 
-    def __init__(self, kind: str, package: str | None = None) -> None:
-        self.kind = kind
+    def __init__(self, kind: str, package: str | None = None, of: type[Any] | None = None) -> None:
+        self.kind, self.of = kind, of
         self._package = package
         self._members: dict[str, type[Any]] = {}
         _registries[kind] = self
@@ -97,6 +99,12 @@ def registry(kind: str) -> Registry[Any]:
     if kind not in _registries:
         raise UnknownName("kind of component", kind, _registries)
     return _registries[kind]
+
+
+def kind_of(hint: Any) -> str | None:
+    """The kind of component that a field of type `hint` (`X` or `X | None`) holds, if a registry is known to be X's."""
+    options = get_args(hint) or (hint,)
+    return next((kind for kind, members in _registries.items() if members.of in options and members.of), None)
 
 
 def kinds() -> list[str]:
@@ -190,8 +198,7 @@ def _value(value: Any, hint: Any, where: str) -> Any:
     if isinstance(value, bool) and bool not in (get_args(hint) or (hint,)) and hint is not Any:
         raise UserError(f"{where} = {str(value).lower()} is not accepted: expected {_words(hint)}")
     if dataclasses.is_dataclass(hint):
-        keys = ", ".join(f.name for f in dataclasses.fields(hint) if f.init)
-        raise UserError(f"{where} = {_shown(value)} is not accepted: expected a mapping with the keys {keys}")
+        raise UserError(f"{where} = {_shown(value)} is not accepted: expected {_words(hint)}")
     from pydantic import ConfigDict, TypeAdapter, ValidationError  # late: costs 0.1 s, needed only at the border
     from pydantic_core import SchemaError
 
@@ -225,6 +232,11 @@ def _words(hint: Any) -> str:
         return f"a list (each {_words(args[0])})"
     if origin in (dict, Mapping):
         return "a mapping"
+    kind = kind_of(hint)
+    if kind is not None:
+        return f"a {kind} ({', '.join(registry(kind))})"
+    if dataclasses.is_dataclass(hint):
+        return f"a mapping with the keys {', '.join(f.name for f in dataclasses.fields(hint) if f.init)}"
     return _WORDS.get(hint, "a mapping with a 'type'")
 
 

@@ -62,7 +62,8 @@ class AutoencoderRun:
         statistics: how the finished autoencoder's latents are brought to unit variance.
 
     Raises:
-        ValueError: networks for other pictures than RGB, pictures smaller than `perceptual` can look at.
+        ValueError: networks for other pictures than RGB, pictures smaller than `perceptual` or `discriminator` can look
+            at.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -83,6 +84,11 @@ class AutoencoderRun:
             raise ValueError(
                 f"data.side must be at least {self.perceptual.smallest} pixels for the chosen perceptual distance, "
                 f"got {self.data.side}"
+            )
+        if self.data.side < self.discriminator.smallest:
+            raise ValueError(
+                f"data.side must be at least {self.discriminator.smallest} pixels for a discriminator of "
+                f"{self.discriminator.layers} layers, got {self.data.side}; take fewer (discriminator.layers)"
             )
 
 

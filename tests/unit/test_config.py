@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import pytest
 
@@ -18,6 +18,20 @@ class Curve(Protocol):
 
 
 curves: Registry[Curve] = Registry("test_curve")
+
+
+@runtime_checkable
+class Penalty(Protocol):
+    weight: float
+
+
+penalties: Registry[Penalty] = Registry("test_penalty", of=Penalty)
+
+
+@penalties.register("strong")
+@dataclass(frozen=True)
+class Strong:
+    weight: float = 1.0
 
 
 @curves.register("cosine")
@@ -63,6 +77,7 @@ class Run:
     steps: int = 100
     flip: bool = True
     conditioners: Mapping[str, Curve] = field(default_factory=dict)
+    penalty: Penalty | None = None
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -80,6 +95,12 @@ class Run:
         (["flip=false", "steps=7"], Run(flip=False, steps=7)),
         (["steps=1", "steps=2"], Run(steps=2)),
         (["inner.depth=3"], Run(inner=Inner(3))),
+        # a place that may be empty is filled as any other is changed
+        (["penalty=strong"], Run(penalty=Strong())),
+        (["penalty=test_penalty.strong"], Run(penalty=Strong())),
+        (["penalty.type=strong", "penalty.weight=2"], Run(penalty=Strong(2.0))),
+        (["penalty={type: strong, weight: 3}"], Run(penalty=Strong(3.0))),
+        (["penalty=strong", "penalty=null"], Run()),
         (["curve.low=-5"], Run(curve=Cosine(low=-5.0))),
         # another class: `high` means the same in both and stays, `shape` does not, `low` is gone
         (["curve.high=7", "curve.type=test_curve.linear"], Run(curve=Linear(high=7.0))),
@@ -118,7 +139,12 @@ def test_overrides(words: list[str], expected: Run) -> None:
         ("optimizer.lr=.nan", "override optimizer.lr is not accepted as YAML: nan is no finite number"),
         ("optimizer.lr=[1", "override optimizer.lr is not accepted as YAML"),
         ("optimizer.lr.x=1", "optimizer.lr = {'x': 1} is not accepted"),
-        ("inner=3", "inner = 3 is not accepted"),
+        ("inner=3", "inner = 3 is not accepted: expected a mapping with the keys depth or null"),
+        ("inner=none", "inner = 'none' is not accepted: expected a mapping with the keys depth or null"),
+        ("penalty=srtong", "unknown test_penalty 'srtong'; did you mean 'strong'?"),
+        ("penalty=sampler.ddim", "penalty must be a test_penalty, got sampler.ddim"),
+        ("penalty.weight=3", "penalty = {'weight': 3} is not accepted: expected a test_penalty (strong) or null"),
+        ("penalty=3", "penalty = 3 is not accepted: expected a test_penalty (strong) or null"),
         ("optimizer=adam", "optimizer = 'adam' is not accepted"),
         ("optimizer.betas=[1, 2, 3]", "optimizer.betas = [1, 2, 3] is not accepted"),
         ("steps=0", "steps must be positive, got 0"),

@@ -134,8 +134,10 @@ def demo(out: Path, minutes_wanted: float | None = None) -> Demo:
         out: the folder.
         minutes_wanted: scale both trainings to about this much in all; None = as the recipes say, about ten minutes.
 
+    A folder that holds a shorter demo is gone on with, one that holds a longer demo is measured as it is.
+
     Raises:
-        UserError: another process works there, the folder holds a demo of other length, the disk is full.
+        UserError: another process works there, the folder holds runs of other recipes, the disk is full.
     """
     begun = time.monotonic()
     scale = 1.0 if minutes_wanted is None else minutes_wanted / MINUTES

@@ -37,7 +37,7 @@ class CriticPenaltyConfig(Protocol):
         ...
 
 
-critic_penalties: Registry[CriticPenaltyConfig] = Registry("critic_penalty", "calotype.losses")
+critic_penalties: Registry[CriticPenaltyConfig] = Registry("critic_penalty", "calotype.losses", CriticPenaltyConfig)
 
 
 class R1(CriticPenalty):

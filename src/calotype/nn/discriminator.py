@@ -69,6 +69,11 @@ class PatchDiscriminatorConfig:
     def __post_init__(self) -> None:
         check_sizes(channels=(self.channels, 1024), layers=(self.layers, 8), image_channels=(self.image_channels, 64))
 
+    @property
+    def smallest(self) -> int:
+        """Pixels of the shortest side that leave a logit: two convolutions without stride take a pixel each."""
+        return 3 << self.layers
+
     def build(self) -> PatchDiscriminator:
         """A fresh discriminator."""
         return PatchDiscriminator(self)

@@ -73,7 +73,8 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""
         h = self.norm(x)
-        q, k, v = (f(h).flatten(2).transpose(1, 2)[:, None] for f in (self.query, self.key, self.value))
+        # Contiguous, or the CPU's kernel falls back to one that holds the scores of all pairs of positions.
+        q, k, v = (f(h).flatten(2).transpose(1, 2)[:, None].contiguous() for f in (self.query, self.key, self.value))
         a = F.scaled_dot_product_attention(q, k, v)[:, 0].transpose(1, 2).reshape(x.shape)
         out: Tensor = x + self.out(a)
         return out

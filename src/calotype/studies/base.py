@@ -1,16 +1,21 @@
 """What a study is: a registered frozen dataclass whose fields are its size, and whose `run` leaves a folder to look at.
 
     OUT/table.md  OUT/report.html  OUT/*.png  OUT/scores.json          and the runs that it consists of
+    OUT/study.json                                                     its numbers
 
 The same command again goes on where it stopped. What was found is reported as it was found.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from calotype.registry import Registry
+from calotype.errors import UserError
+from calotype.files import read_json, write_json
+from calotype.registry import Registry, to_plain
+from calotype.training.run import differences
 
 
 @runtime_checkable
@@ -27,3 +32,26 @@ class Study(Protocol):
 
 
 studies: Registry[Study] = Registry("study", "calotype.studies")
+
+
+def claim(out: Path, study: Study, free: Collection[str] = ()) -> None:
+    """Write OUT/study.json; the numbers of a study that has trained there already must be the same.
+
+    Args:
+        out: the study's folder; made if missing. Its runs lie in it.
+        study: what is to be done.
+        free: fields that may differ.
+
+    Raises:
+        UserError: the folder holds a study of another size.
+    """
+    file, asked = out / "study.json", to_plain(study)
+    if file.exists() and any(out.glob("*/checkpoints/step-*")):
+        changes = [c for c in differences(read_json(file), asked) if c.partition(":")[0] not in free]
+        if changes:
+            raise UserError(
+                f"{out} holds this study with other numbers ({'; '.join(changes)}); use the old ones to go on, or name "
+                "another folder with --out"
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(file, asked)

@@ -30,7 +30,7 @@ from calotype.registry import to_plain
 from calotype.report.html import Report
 from calotype.report.plots import Plot, Point, trade_off
 from calotype.runs import AutoencoderRun
-from calotype.studies.base import studies
+from calotype.studies.base import claim, studies
 
 TRAINING, HELD_OUT = "embedded:mixed/train", "embedded:mixed/val"
 
@@ -44,7 +44,7 @@ CHANNELS = {"KL": {2: 2, 4: 3, 8: 4, 16: 16, 32: 64}, "VQ": {2: 2, 4: 3, 8: 4, 1
 @dataclass(frozen=True)
 class Published:
     """A row of Rombach et al. 2022, https://arxiv.org/abs/2112.10752, table 8: trained on OpenImages at 256 pixels with
-    networks forty times as wide, measured on the validation set of ImageNet.
+    networks eight times as wide, measured on the validation set of ImageNet.
 
     Args:
         fid: R-FID, by Inception features.
@@ -110,7 +110,7 @@ class FirstStage:
         seed: of weights, order and noise.
 
     Raises:
-        ValueError: a factor that is not among them.
+        ValueError: a factor that is not among them or comes twice, a number that no run accepts.
     """
 
     steps: int = 1200
@@ -122,9 +122,14 @@ class FirstStage:
         unknown = [f for f in self.factors if f not in MULTIPLIERS]
         if unknown or not self.factors:
             raise ValueError(f"factors must be some of {', '.join(map(str, MULTIPLIERS))}, got {list(self.factors)}")
+        if len(set(self.factors)) < len(self.factors):
+            raise ValueError(f"factors must differ, got {list(self.factors)}")
+        for _ in self.members():  # what a run would refuse is refused before the first one has taken its minutes
+            pass
 
     def run(self, out: Path) -> Path:
         """Train and measure; returns OUT/report.html."""
+        claim(out, self, free=("factors",))  # trained for other steps, its runs would go on instead of starting anew
         members = list(self.members())
         rows = []
         for k, (kind, factor, config) in enumerate(members, 1):

@@ -192,7 +192,8 @@ class Reconstruct(Task):
     def _criticise(self, x: Tensor, x_hat: Tensor) -> Loss:
         """The discriminator's loss on real pictures and on reconstructions without a graph behind them."""
         if self.penalty is not None and self.penalty.differentiates:
-            x = x.detach().requires_grad_()
+            # Not the leaf itself: FLOPs are counted by hooks on what modules are given, which forbid `grad` of a leaf.
+            x = x.detach().requires_grad_().clone()
         # Real and fake in separate calls: batch normalisation must not mix their statistics.
         real, fake = self.discriminator(x).float(), self.discriminator(x_hat).float()
         value = self.loss.adversarial.discriminator(real, fake)

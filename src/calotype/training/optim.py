@@ -118,7 +118,7 @@ class OptimizerConfig:
         if self.warmup_steps < 0:
             raise ValueError(f"warmup_steps must be >= 0, got {self.warmup_steps}")
         if self.clip_norm is not None and not 0.0 < self.clip_norm < math.inf:
-            raise ValueError(f"clip_norm must be positive, got {self.clip_norm}; use none for no limit")
+            raise ValueError(f"clip_norm must be positive, got {self.clip_norm}; use null for no limit")
 
     def rate(self, step: int, total: int) -> float:
         """The learning rate of step `step` (counted from 0) of `total`."""

@@ -4,8 +4,8 @@ Run the same command again and it goes on where it stopped, bit for bit as if it
 versions and number of threads; otherwise up to rounding, and the log says so).
 
 A step whose gradient is far longer than usual is left out by the optimizer that it belongs to (see `spikes`). One whose
-loss or gradient is not finite changes nothing: the optimizers do not step, running statistics are put back, the batch
-is kept in RUN/bad-batches. After `max_bad_steps` of them in a row the trainer goes back to the last checkpoint and
+loss or gradient is not finite ends there: its optimizer and those of later phases do not step, the running statistics
+of all are put back, the batch is kept in RUN/bad-batches. After `max_bad_steps` of them in a row the trainer goes back to the last checkpoint and
 draws other noise from there; if it fails again before the next checkpoint, it raises `Diverged`.
 """
 
@@ -202,8 +202,8 @@ class Trainer:
                 self._leave_out(phase, step, norm, phase.spikes.usual)
             else:
                 phase.step(norm, rate)
-            for text in loss.warnings:
-                self._warn(text)
+                for text in loss.warnings:  # else what they are about is put back, and will be told again
+                    self._warn(text)
             own = {"loss": loss.value.detach(), "grad_norm": norm, "lr": rate, **loss.metrics}
             metrics |= {f"{loss.phase}/{name}": value for name, value in own.items()}
         return metrics

@@ -171,6 +171,22 @@ def test_dead_codes_move_to_different_vectors() -> None:
     assert len(q.codebook.codes[1:].unique(dim=0)) == 63
 
 
+@pytest.mark.parametrize("learning", [ByGradient(), MovingAverage()])
+def test_a_bad_batch_does_not_stay_in_the_codes(learning: ByGradient | MovingAverage) -> None:
+    """What the trainer undoes are buffers, but learned codes are a parameter; one NaN among them is nearest to all."""
+    q = VectorQuantizedConfig(size=32, learning=learning, revive=0.1).build(4).train()
+    h = draw(2, 4, 8, 8)
+    q(h)
+    q.codebook.used[5] = 0.0
+    before = [b.clone() for b in q.buffers()]
+    q(h * math.nan)
+    for buffer, kept in zip(q.buffers(), before, strict=True):
+        buffer.copy_(kept)
+    assert q.codebook.codes.isfinite().all()
+    q(h)
+    assert q.codebook.used[5] > 0, "it is moved by the next good one"
+
+
 def test_more_dead_codes_than_vectors_do_not_share_a_place() -> None:
     book, v = Codebook(64, 2, learned=False, revive=0.5), draw(16, 2)
     book.batches.fill_(1)

@@ -37,6 +37,16 @@ def test_one_logit_per_patch() -> None:
     assert network(torch.zeros(2, 1, 256, 256)).shape == (2, 1, 30, 30)
 
 
+@pytest.mark.parametrize("layers", [1, 2, 3, 5])
+def test_the_smallest_picture_leaves_a_logit_and_a_smaller_one_none(layers: int) -> None:
+    config = PatchDiscriminatorConfig(channels=2, layers=layers)
+    network = config.build()
+    side = config.smallest
+    assert network(torch.zeros(2, 3, side, side)).shape == (2, 1, 1, 1)
+    with pytest.raises(RuntimeError, match=r"smaller|greater"):
+        network(torch.zeros(2, 3, side - 1, side - 1))
+
+
 def test_initial_weights() -> None:
     """Convolutions N(0, 0.02), normalisations N(1, 0.02), biases 0; a convolution before a norm has no bias."""
     torch.manual_seed(0)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from calotype.config import resolve
-from calotype.studies.base import studies
+from calotype.errors import UserError
+from calotype.studies.base import claim, studies
 from calotype.studies.first_stage import CHANNELS, MULTIPLIERS, PUBLISHED, FirstStage
 
 
@@ -47,3 +48,23 @@ def test_published_rows_are_those_of_the_specification() -> None:
 def test_every_study_says_what_it_is(name: str, tmp_path: Path) -> None:
     text = studies[name].__doc__ or ""
     assert "https://" in text and "minutes" in text
+
+
+@pytest.mark.parametrize("wrong", ["steps=0", "codes=0", "seed=-1", "factors=[2, 2]", "factors=[]"])
+def test_numbers_that_no_run_accepts_are_refused_at_once(wrong: str) -> None:
+    with pytest.raises(UserError, match="must"):
+        resolve(studies.create("first-stage"), None, [wrong])
+
+
+def test_a_folder_belongs_to_a_study_of_one_size(tmp_path: Path) -> None:
+    """Its runs would go on to the new number of steps, and the table would say that they had always had it."""
+    study = FirstStage(steps=3)
+    claim(tmp_path, FirstStage(steps=7))
+    claim(tmp_path, study)  # nothing was trained yet
+    (tmp_path / "kl-f2" / "checkpoints" / "step-00000003").mkdir(parents=True)
+    claim(tmp_path, study)
+    claim(tmp_path, FirstStage(steps=3, factors=(2,)), free=("factors",))
+    with pytest.raises(UserError, match="steps: was 3, now 5"):
+        claim(tmp_path, FirstStage(steps=5, factors=(2,)), free=("factors",))
+    with pytest.raises(UserError, match="steps: was 3, now 5"):
+        FirstStage(steps=5).run(tmp_path)

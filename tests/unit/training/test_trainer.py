@@ -424,3 +424,25 @@ def test_warnings_of_a_task_are_told(tmp_path):
     fit(tmp_path, task=Worried(), steps=5)
     lines = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
     assert [(e["event"], e["detail"]) for e in lines if e["step"] == 3] == [("warning", "the codebook collapses")]
+
+
+def test_a_warning_of_a_step_that_is_left_out_is_not_told_twice(tmp_path):
+    """What the task remembers of the step is put back, so that it says the same again in the next one."""
+
+    class Worried(Spiky):
+        def __init__(self):
+            super().__init__(range(15, 16))
+            self.net.register_buffer("told", torch.zeros(1))
+
+        def losses(self, batch, progress, draws):
+            for loss in super().losses(batch, progress, draws):
+                new = progress.step >= 15 and not self.net.told
+                self.net.told += new
+                yield replace(loss, warnings=("collapses",) if new else ())
+
+    fit(tmp_path, task=Worried(), steps=18, spikes=GUARD)
+    lines = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert [(e["step"], e["event"]) for e in lines if e["event"] in ("spike", "warning")] == [
+        (15, "spike"),
+        (16, "warning"),
+    ]

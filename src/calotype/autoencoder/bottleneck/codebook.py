@@ -113,8 +113,11 @@ class Codebook(nn.Module):
                 # most 7.3 sqrt(v) with its usual betas, and the quotient falls by b1 / sqrt(b2) in every step, so that
                 # all steps after the move together are below 70 learning rates (2.1 with betas 0.5, 0.9).
                 g = generator(self.seed, "revive", int(self.batches))
-                self.codes[dead] = ranks.first(_drawn(ranks.gathered(v), len(dead), g)).to(self.codes)
-                self.used[dead] = least
+                moved = ranks.first(_drawn(ranks.gathered(v), len(dead), g)).to(self.codes)
+                # A bad batch is undone by putting buffers back; learned codes are a parameter, and would stay broken.
+                if bool(moved.isfinite().all()):
+                    self.codes[dead] = moved
+                    self.used[dead] = least
 
     def choices(self, index: Tensor) -> Tensor:
         """How often each code was chosen, (K,) float32, from choices (N,)."""

@@ -60,9 +60,10 @@ class CodeUsage:
         """The figures of a collapse, and what helps."""
         return (
             f"the codebook collapses: {self.used} of {self.size} codes were used in the last epoch, as diverse as "
-            f"{self.perplexity:.1f} codes used alike; start anew with fewer codes (bottleneck.size or levels), move "
-            "unused ones (bottleneck.revive=0.1), let codes follow means (bottleneck.learning=moving_average), or "
-            "search in a small space (bottleneck.width=8 bottleneck.cosine=true)"
+            f"{self.perplexity:.1f} codes used alike; start anew with fewer codes (size or levels of "
+            "autoencoder.bottleneck), move unused ones (autoencoder.bottleneck.revive=0.1), let codes follow means "
+            "(autoencoder.bottleneck.learning=moving_average), or search in a small space "
+            "(autoencoder.bottleneck.width=8 autoencoder.bottleneck.cosine=true)"
         )
 
 
