@@ -12,7 +12,6 @@ from calotype import ranks
 from calotype.autoencoder.bottleneck.usage import Usage
 from calotype.types import Batch
 
-
 TOLD_AFTER = 2
 """Collapsed epochs in a row before it is told."""
 
