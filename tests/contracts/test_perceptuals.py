@@ -11,6 +11,7 @@ from tests.vgg_toys import random_weights
 
 from calotype.losses.lpips import Lpips
 from calotype.losses.perceptual import PerceptualConfig, PerceptualDistance, perceptuals
+from calotype.nn.discriminator import PatchDiscriminatorConfig
 from calotype.registry import from_plain, to_plain
 from calotype.runs import AutoencoderRun, DataConfig
 
@@ -64,7 +65,8 @@ def test_frozen_and_named(distance: PerceptualDistance) -> None:
 
 def test_a_run_of_smaller_pictures_is_refused(config: PerceptualConfig) -> None:
     least = max(8, config.smallest)
-    AutoencoderRun(DataConfig(side=least), perceptual=config)
+    critic = PatchDiscriminatorConfig(layers=1)  # which is content with less than any of them
+    AutoencoderRun(DataConfig(side=least), perceptual=config, discriminator=critic)
     if least > 8:
         with pytest.raises(ValueError, match=f"data.side must be at least {least} pixels"):
-            AutoencoderRun(DataConfig(side=least - 1), perceptual=config)
+            AutoencoderRun(DataConfig(side=least - 1), perceptual=config, discriminator=critic)

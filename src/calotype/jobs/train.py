@@ -177,11 +177,14 @@ def _built(build: Callable[[], M], what: str) -> M:
     """The network that `build` makes.
 
     Raises:
-        UserError: more weights than the memory holds; they are counted first, on torch's "meta" device, which takes
-            none.
+        UserError: parts that do not fit together; more weights than the memory holds, which are counted first, on
+            torch's "meta" device, which takes none.
     """
-    with torch.device("meta"):
-        weights = sum(p.numel() for p in build().parameters())
+    try:
+        with torch.device("meta"):
+            weights = sum(p.numel() for p in build().parameters())
+    except ValueError as error:
+        raise UserError(f"{what}: {error}") from error
     # In training a weight of four bytes comes with a gradient, two moments and an average, wherever the device is.
     needed = 4 * weights * (5 if best_device().type == "cpu" else 1)
     if needed > _memory():

@@ -4,16 +4,16 @@ Run the same command again and it goes on where it stopped, bit for bit as if it
 versions and number of threads; otherwise up to rounding, and the log says so).
 
 A step whose gradient is far longer than usual is left out by the optimizer that it belongs to (see `spikes`). One whose
-loss or gradient is not finite ends there: its optimizer and those of later phases do not step, the running statistics
-of all are put back, the batch is kept in RUN/bad-batches. After `max_bad_steps` of them in a row the trainer goes back to the last checkpoint and
-draws other noise from there; if it fails again before the next checkpoint, it raises `Diverged`.
+loss or gradient is not finite ends there: its optimizer and those of later phases do not step, their running statistics
+are put back, the batch is kept in RUN/bad-batches. After `max_bad_steps` of them in a row the trainer goes back to the
+last checkpoint and draws other noise from there; if it fails again before the next checkpoint, it raises `Diverged`.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -191,17 +191,19 @@ class Trainer:
         """One step of every phase: its metrics, or None if it was skipped."""
         self._phases.remember_buffers()
         metrics: dict[str, float | Tensor] = {}
+        stepped: set[str] = set()
         for loss in self._losses(batch, step):
             phase = self._phases[loss.phase]
             norm = phase.backward(loss.value).item()
             if not math.isfinite(norm):
-                self._skip(batch, step, loss.phase)
+                self._skip(batch, step, loss.phase, stepped)
                 return None
             rate = phase.config.rate(step, self.config.steps)
             if phase.spikes is not None and phase.spikes.found(norm):
                 self._leave_out(phase, step, norm, phase.spikes.usual)
             else:
                 phase.step(norm, rate)
+                stepped.add(loss.phase)
                 for text in loss.warnings:  # else what they are about is put back, and will be told again
                     self._warn(text)
             own = {"loss": loss.value.detach(), "grad_norm": norm, "lr": rate, **loss.metrics}
@@ -218,8 +220,11 @@ class Trainer:
                 return
             yield loss
 
-    def _skip(self, batch: Batch, step: int, phase: str) -> None:
-        self._phases.restore_buffers()
+    def _skip(self, batch: Batch, step: int, phase: str, stepped: Container[str]) -> None:
+        """End a step that is not finite: what has stepped keeps its running statistics, all else is put back."""
+        for name, each in self._phases.items():
+            if name not in stepped:
+                each.restore_buffers()
         kept = keep_bad_batch(self.run.bad_batches, batch, step)
         self._log.event(step, "skipped", f"loss or gradient of {phase} is not finite{kept}")
         self._say(f"step {step}: loss or gradient of {phase} is not finite, no update{kept}")

@@ -56,7 +56,13 @@ def test_a_batch_cannot_tell_what_an_epoch_can() -> None:
 def test_the_rule_of_collapse(size: int, vectors: int, perplexity: float, collapsed: bool) -> None:
     usage = CodeUsage(size, vectors, min(size, vectors, math.ceil(perplexity)), perplexity)
     assert usage.collapsed == collapsed
-    assert str(size) in usage.warning() and "revive" in usage.warning()
+    assert str(size) in usage.warning() and "fewer codes" in usage.warning()
+
+
+@pytest.mark.parametrize(("config", "word"), [*zip(CONFIGS, ("revive", "levels"), strict=True)])
+def test_the_warning_names_what_this_kind_of_code_has(config: BottleneckConfig, word: str) -> None:
+    usage = config.build(3).usage
+    assert usage is not None and word in usage.take().warning()
 
 
 @pytest.mark.parametrize("config", CONFIGS)

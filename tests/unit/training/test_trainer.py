@@ -446,3 +446,24 @@ def test_a_warning_of_a_step_that_is_left_out_is_not_told_twice(tmp_path):
         (15, "spike"),
         (16, "warning"),
     ]
+
+
+def test_a_phase_that_has_stepped_keeps_its_statistics(tmp_path):
+    """The critic's loss is not finite after the maker has stepped: undoing half of the maker would leave a chimera."""
+
+    class HalfBad(Duel):
+        def __init__(self):
+            super().__init__()
+            for net in (self.maker, self.critic):
+                net.register_buffer("steps", torch.zeros(1))
+
+        def losses(self, batch, progress, draws):
+            for net in (self.maker, self.critic):
+                net.steps += 1
+            for loss in super().losses(batch, progress, draws):
+                yield replace(loss, value=loss.value * math.nan) if loss.phase == "critic" else loss
+
+    task = HalfBad()
+    with pytest.raises(Diverged):
+        fit(tmp_path, task=task, steps=8, max_bad_steps=2, save_every=100)
+    assert task.maker.steps == 6 and task.critic.steps == 4  # the critic joins at step 4, and fails twice

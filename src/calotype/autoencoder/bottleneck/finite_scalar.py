@@ -17,6 +17,9 @@ from calotype.types import Latent, Noise
 
 MOST_CODES = 2**20
 
+REMEDY = "the encoder's outputs hardly vary: train longer, or start anew with fewer autoencoder.bottleneck.levels"
+"""Against a collapse."""
+
 
 class FiniteScalar(Bottleneck):
     """z = bound(h), the decoder reads round(z), with the gradient passed straight through.
@@ -32,7 +35,7 @@ class FiniteScalar(Bottleneck):
         super().__init__()
         self.channels = self.incoming = len(levels)
         self.register_buffer("levels", torch.tensor(levels), persistent=False)
-        self.usage = Usage(math.prod(levels))
+        self.usage = Usage(math.prod(levels), REMEDY)
 
     def forward(self, h: Tensor, noise: Noise | None = None) -> Code:
         """A discrete code has no noise."""

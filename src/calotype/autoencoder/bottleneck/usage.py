@@ -30,12 +30,14 @@ class CodeUsage:
         vectors: number of vectors that chose.
         used: number of codes chosen at least once.
         perplexity: 1 ... min(K, vectors); the number of codes that would be as diverse if all were chosen alike.
+        remedy: what helps against a collapse, as a half-sentence.
     """
 
     size: int
     vectors: int
     used: int
     perplexity: float
+    remedy: str = ""
 
     @property
     def share(self) -> float:
@@ -60,20 +62,23 @@ class CodeUsage:
         """The figures of a collapse, and what helps."""
         return (
             f"the codebook collapses: {self.used} of {self.size} codes were used in the last epoch, as diverse as "
-            f"{self.perplexity:.1f} codes used alike; start anew with fewer codes (size or levels of "
-            "autoencoder.bottleneck), move unused ones (autoencoder.bottleneck.revive=0.1), let codes follow means "
-            "(autoencoder.bottleneck.learning=moving_average), or search in a small space "
-            "(autoencoder.bottleneck.width=8 autoencoder.bottleneck.cosine=true)"
+            f"{self.perplexity:.1f} codes used alike; {self.remedy or 'start anew with fewer codes'}"
         )
 
 
 class Usage(nn.Module):
-    """Counts choices until they are taken. Buffer: "counts" (K,) int64, part of checkpoints."""
+    """Counts choices until they are taken. Buffer: "counts" (K,) int64, part of checkpoints.
+
+    Args:
+        size: K.
+        remedy: see `CodeUsage`.
+    """
 
     counts: Tensor
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, remedy: str = "") -> None:
         super().__init__()
+        self._remedy = remedy
         self.register_buffer("counts", torch.zeros(size, dtype=torch.long))
 
     @torch.no_grad()
@@ -85,6 +90,6 @@ class Usage(nn.Module):
     def take(self) -> CodeUsage:
         """The usage since the last call; begins anew."""
         n = self.counts.double()
-        taken = CodeUsage(len(n), int(n.sum()), int((n > 0).sum()), float(perplexity(n)))
+        taken = CodeUsage(len(n), int(n.sum()), int((n > 0).sum()), float(perplexity(n)), self._remedy)
         self.counts.zero_()
         return taken

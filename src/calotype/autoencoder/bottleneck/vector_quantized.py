@@ -89,6 +89,14 @@ class MovingAverage(CodebookLearning):
         codebook.codes.lerp_(means, share[:, None])
 
 
+REMEDY = (
+    "start anew with fewer codes (autoencoder.bottleneck.size), move unused ones (autoencoder.bottleneck.revive=0.1), "
+    "let codes follow means (autoencoder.bottleneck.learning=moving_average), or search in a small space "
+    "(autoencoder.bottleneck.width=8 autoencoder.bottleneck.cosine=true)"
+)
+"""Against a collapse."""
+
+
 class VectorQuantized(Bottleneck):
     """h (B, C, h, w) -> the codes nearest to its vectors, with the gradient passed straight through."""
 
@@ -104,7 +112,7 @@ class VectorQuantized(Bottleneck):
         self.codebook = Codebook(
             config.size, width, learned=config.learning.learned, revive=config.revive, cosine=config.cosine
         )
-        self.usage = Usage(config.size)
+        self.usage = Usage(config.size, REMEDY)
 
     def forward(self, h: Tensor, noise: Noise | None = None) -> Code:
         """The latent is h itself; the decoder reads codes. A discrete code has no noise."""
