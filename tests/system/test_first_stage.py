@@ -1,6 +1,6 @@
 """What the first stage promises, shown by real trainings: minutes each, so all of it is slow.
 
-    pytest -m slow tests/system/test_first_stage.py
+pytest -m slow tests/system/test_first_stage.py
 """
 
 from __future__ import annotations

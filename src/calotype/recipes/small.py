@@ -38,9 +38,7 @@ def small_autoencoder() -> AutoencoderRun:
             bottleneck=GaussianConfig(weight=1e-6),
         ),
         discriminator=PatchDiscriminatorConfig(channels=32, layers=2),
-        loss=ReconstructionLoss(
-            perceptual=1.0, l2=2.0, weight=0.2, largest=2.0, start=AtFraction(0.6), warmup=0.05
-        ),
+        loss=ReconstructionLoss(perceptual=1.0, l2=2.0, weight=0.2, largest=2.0, start=AtFraction(0.6), warmup=0.05),
         optimizer=OptimizerConfig(lr=2e-3, betas=(0.9, 0.99), weight_decay=1e-4, warmup_steps=50, decay=Cosine(0.02)),
         critic=OptimizerConfig(lr=4e-4, betas=(0.5, 0.99), weight_decay=1e-4, warmup_steps=50, decay=Cosine(0.02)),
         trainer=TrainerConfig(
