@@ -498,7 +498,8 @@ def test_wishes_that_a_model_does_not_take(fails: Line, world: World, tmp_path: 
 
 def test_hints_name_options_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
     offered = set()
-    for verb in ("sample", "train diffusion", "train autoencoder", "reconstruct", "demo", "data show"):
+    trains = ("train autoencoder", "train diffusion", "train classifier")
+    for verb in ("sample", *trains, "reconstruct", "evaluate", "study", "demo", "data show"):
         with contextlib.suppress(SystemExit):
             main([*verb.split(), "--help"])
         offered |= set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
