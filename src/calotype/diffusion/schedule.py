@@ -3,53 +3,41 @@
     x_t = alpha(t) x_0 + sigma(t) eps,    eps ~ N(0, I),    logsnr(t) = 2 log(alpha / sigma)
 
 A `Schedule` is a curve (t -> log-SNR) and a path (log-SNR -> alpha, sigma). A shifted, truncated or tabulated noise
-schedule is another curve; rectified flow is another path.
+schedule is another curve; rectified flow is a curve (`Flow`) and a path (`LinearPath`).
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from calotype.diffusion.clock import Clock
 from calotype.diffusion.curves import Cosine, Curve
-from calotype.registry import Registry
+from calotype.diffusion.path import Path, VariancePreserving
+from calotype.errors import UserError
 from calotype.types import Latent, Time
-
-
-class Path(Protocol):
-    """How log-SNR splits into alpha and sigma, with 2 log(alpha / sigma) = logsnr."""
-
-    @abstractmethod
-    def __call__(self, logsnr: Tensor) -> tuple[Tensor, Tensor]:
-        """alpha and sigma, each of logsnr's shape; finite for infinite log-SNR too."""
-
-
-paths: Registry[Path] = Registry("path")
-
-
-@paths.register("variance_preserving")
-@dataclass(frozen=True)
-class VariancePreserving(Path):
-    """alpha^2 = sigmoid(logsnr), sigma^2 = sigmoid(-logsnr), so alpha^2 + sigma^2 = 1.
-
-    Song et al. 2021, https://arxiv.org/abs/2011.13456, section 3.4."""
-
-    def __call__(self, logsnr: Tensor) -> tuple[Tensor, Tensor]:
-        """alpha and sigma in [0, 1]."""
-        return logsnr.sigmoid().sqrt(), (-logsnr).sigmoid().sqrt()
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """A curve and a path. Everything is computed in float64 and returned in the dtype that was given."""
+    """A curve and a path. Everything is computed in float64 and returned in the dtype that was given.
+
+    Raises:
+        UserError: alpha or sigma would be infinite at an end (variance exploding along a curve that ends without
+            signal).
+    """
 
     curve: Curve = field(default_factory=Cosine)
     path: Path = field(default_factory=VariancePreserving)
+
+    def __post_init__(self) -> None:
+        if not all(bool(v.isfinite().all()) for v in self.at(torch.tensor([0.0, 1.0]))):
+            raise UserError(
+                f"{self.path} needs infinitely much noise at t = 1, where {self.curve} leaves no signal; give the "
+                "curve a finite noisy end, such as Clamped(curve, logsnr_min=-15), or take another path"
+            )
 
     @property
     def clock(self) -> Clock:

@@ -1,37 +1,47 @@
-"""Which times are visited: at random in training, on a grid in sampling.
+"""Which times training visits: one time per sample, at random.
 
-A time sampler turns uniform numbers into one time per sample; a grid turns a number of steps into times that decrease
-from noise to data. Both are values, so "DPM++(2M) Karras" is a pair of a sampler and a grid.
+A time sampler turns uniform numbers into times by its quantile function: the density of t is 1 / (d quantile / du). To
+visit noise levels by another density, or to weight them otherwise, is the same in expectation (see `weighting`), and
+so is another curve under uniform times (see `curves`).
 """
 
 from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from calotype.diffusion.schedule import Schedule
+from calotype.diffusion.curves import Cosine, Curve, LogNormal
 from calotype.errors import UserError
 from calotype.registry import Registry
 from calotype.types import Time
+
+# torch draws u as multiples of 2^-24; half a unit keeps t off 0, where an error in eps is not defined, and off 1
+_HALF_UNIT = 2.0**-25
+
+
+def _centred(u: Tensor) -> Tensor:
+    """u in float64, moved to the middle of its cell."""
+    return u.double() + _HALF_UNIT
 
 
 class TimeSampler(Protocol):
     """Where in time a training step looks."""
 
     @abstractmethod
+    def quantile(self, u: Tensor) -> Time:
+        """The time in (0, 1] below which a share u of all times lie, for u in (0, 1) (B,) float64; increasing."""
+
     def __call__(self, u: Tensor) -> Time:
         """One time in (0, 1] per sample, float64 (B,), from u (B,) uniform in [0, 1)."""
+        return self.quantile(_centred(u))
 
 
 time_samplers: Registry[TimeSampler] = Registry("time_sampler")
-
-# torch draws u as multiples of 2^-24; half a unit keeps t off 0, where an error in eps is not defined, and off 1
-_HALF_UNIT = 2.0**-25
 
 
 @time_samplers.register("uniform")
@@ -39,20 +49,30 @@ _HALF_UNIT = 2.0**-25
 class UniformTimes(TimeSampler):
     """t ~ U(0, 1), independently."""
 
-    def __call__(self, u: Tensor) -> Time:
-        """t = u, moved to the middle of its cell."""
-        return u.double() + _HALF_UNIT
+    def quantile(self, u: Tensor) -> Time:
+        """t = u."""
+        return u
 
 
 @time_samplers.register("stratified")
 @dataclass(frozen=True)
 class StratifiedTimes(TimeSampler):
-    """Row i draws from the i-th of B equal slices of (0, 1): a less noisy estimate of the same loss, since batches are
-    shuffled. In the spirit of Kingma et al. 2021, https://arxiv.org/abs/2107.00630, appendix I.1."""
+    """Row i draws from the i-th of B equally likely slices: a less noisy estimate of the same loss, since batches are
+    shuffled. In the spirit of Kingma et al. 2021, https://arxiv.org/abs/2107.00630, appendix I.1.
+
+    Args:
+        of: the times that are sliced.
+    """
+
+    of: TimeSampler = field(default_factory=UniformTimes)
+
+    def quantile(self, u: Tensor) -> Time:
+        """That of the times inside."""
+        return self.of.quantile(u)
 
     def __call__(self, u: Tensor) -> Time:
-        """t_i = (i + u_i) / B."""
-        return (torch.arange(len(u), device=u.device) + u.double() + _HALF_UNIT) / len(u)
+        """t_i = quantile((i + u_i) / B)."""
+        return self.quantile((torch.arange(len(u), device=u.device) + _centred(u)) / len(u))
 
 
 @time_samplers.register("discrete")
@@ -67,116 +87,98 @@ class DiscreteTimes(TimeSampler):
     steps: int = 1000
 
     def __post_init__(self) -> None:
-        _check_steps(self.steps)
+        if self.steps < 1:
+            raise UserError(f"at least 1 step is needed, got {self.steps}; a table has 1000 usually")
 
-    def __call__(self, u: Tensor) -> Time:
+    def quantile(self, u: Tensor) -> Time:
         """t = (floor(T u) + 1) / T."""
-        return ((u.double() * self.steps).floor() + 1) / self.steps
+        return ((u * self.steps).floor() + 1) / self.steps
 
 
-class Grid(Protocol):
-    """Where in time a sampling loop steps."""
-
-    @abstractmethod
-    def __call__(self, schedule: Schedule, steps: int) -> Tensor:
-        """`steps` + 1 strictly decreasing times, float64 on the CPU; the last is 0, the first is 1 or a little less.
-
-        Start a loop from N(0, 1) noise times sigma(times[0]). Raises `UserError` for fewer than 1 step."""
-
-
-grids: Registry[Grid] = Registry("grid")
-
-
-@grids.register("uniform")
+@time_samplers.register("logit_normal")
 @dataclass(frozen=True)
-class UniformGrid(Grid):
-    """Equal steps in t, from 1 to 0. On a table of T betas these are the "trailing" indices of Lin et al. 2023,
-    https://arxiv.org/abs/2305.08891, table 2."""
+class LogitNormalTimes(TimeSampler):
+    """log(t / (1 - t)) ~ N(mean, std^2): Esser et al. 2024, https://arxiv.org/abs/2403.03206, eq. (19).
 
-    def __call__(self, schedule: Schedule, steps: int) -> Tensor:
-        """t_i = 1 - i / steps."""
-        return torch.linspace(1, 0, _check_steps(steps) + 1, dtype=torch.float64)
-
-
-@grids.register("karras")
-@dataclass(frozen=True)
-class Karras(Grid):
-    """Equal steps in (sigma / alpha)^(1 / rho), then 0: Karras et al. 2022, https://arxiv.org/abs/2206.00364, eq. (5).
+    density = exp(-(logit t - mean)^2 / (2 std^2)) / (std sqrt(2 pi) t (1 - t))
 
     Args:
-        rho: larger means more steps at low noise.
-        sigma_min, sigma_max: the range of sigma / alpha, cut to what the schedule offers.
+        mean: positive is noisier.
+        std: the paper's best are (0, 1) and, for many steps, (0.5, 0.6).
 
     Raises:
-        UserError: rho is not positive or the range is empty.
+        UserError: std is not positive, or mean not finite.
     """
 
-    rho: float = 7.0
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
+    mean: float = 0.0
+    std: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.rho > 0:
-            raise UserError(f"Karras needs rho > 0, got {self.rho}; the paper uses 7")
-        _check_range(self.sigma_min, self.sigma_max)
+        if not (0 < self.std < math.inf and math.isfinite(self.mean)):
+            raise UserError(
+                f"LogitNormalTimes needs std > 0 and a finite mean, got {self.std} and {self.mean}; try 1 and 0"
+            )
 
-    def __call__(self, schedule: Schedule, steps: int) -> Tensor:
-        """The times at which sigma / alpha is (lerp of the ends to the power 1 / rho)^rho."""
-        low, high = _offered(schedule, self.sigma_min, self.sigma_max)
-        ramp = torch.linspace(high ** (1 / self.rho), low ** (1 / self.rho), _check_steps(steps), dtype=torch.float64)
-        return _descend(schedule, self.rho * ramp.log())
+    def quantile(self, u: Tensor) -> Time:
+        """sigmoid(mean + std ndtri(u))."""
+        t: Tensor = (self.mean + self.std * torch.special.ndtri(u)).sigmoid()
+        return t.clamp(min=_HALF_UNIT)
 
 
-@grids.register("logsnr")
+@time_samplers.register("mode")
 @dataclass(frozen=True)
-class LogSNRGrid(Grid):
-    """Equal steps in log-SNR, then 0: Lu et al. 2022, https://arxiv.org/abs/2206.00927, section 3.1. Karras's grid for
-    rho -> infinity.
+class ModeTimes(TimeSampler):
+    """t = 1 - w - scale (cos^2(pi w / 2) - 1 + w) for uniform w: Esser et al. 2024, https://arxiv.org/abs/2403.03206,
+    eq. (20). Uniform for 0; more in the middle for a positive scale, more at the ends for a negative one.
 
     Args:
-        sigma_min, sigma_max: the range of sigma / alpha, cut to what the schedule offers.
+        scale: 1.29 is the paper's best.
 
     Raises:
-        UserError: the range is empty.
+        UserError: scale outside [-1, 2 / (pi - 2)], where t would not be monotonic in w.
     """
 
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
+    scale: float = 1.29
 
     def __post_init__(self) -> None:
-        _check_range(self.sigma_min, self.sigma_max)
+        if not -1 <= self.scale <= 2 / (math.pi - 2):
+            raise UserError(f"ModeTimes needs a scale in [-1, 1.7519], got {self.scale}; the paper uses 1.29")
 
-    def __call__(self, schedule: Schedule, steps: int) -> Tensor:
-        """The times at which log(sigma / alpha) goes down in equal steps."""
-        low, high = _offered(schedule, self.sigma_min, self.sigma_max)
-        ramp = torch.linspace(math.log(high), math.log(low), _check_steps(steps), dtype=torch.float64)
-        return _descend(schedule, ramp)
-
-
-def _offered(schedule: Schedule, sigma_min: float, sigma_max: float) -> tuple[float, float]:
-    # The last noisy time is 1/1000 or later: the first entry of the usual table, below which no network was trained.
-    ends = torch.tensor([1e-3, 1.0], dtype=torch.float64)
-    low, high = (-schedule.logsnr(ends) / 2).exp().tolist()
-    if not max(low, sigma_min) < min(high, sigma_max):
-        raise UserError(
-            f"the grid wants sigma/alpha in [{sigma_min}, {sigma_max}], the schedule has [{low:.3g}, {high:.3g}]; "
-            "choose a range that overlaps it"
-        )
-    return max(low, sigma_min), min(high, sigma_max)
+    def quantile(self, u: Tensor) -> Time:
+        """u - scale (sin^2(pi u / 2) - u), which is the above for w = 1 - u."""
+        t = u - self.scale * ((math.pi / 2 * u).sin() ** 2 - u)
+        return t.clamp(_HALF_UNIT, 1)  # at the ends of the range of scales t - u cancels to rounding
 
 
-def _descend(schedule: Schedule, log_sigma: Tensor) -> Tensor:
-    return torch.cat([schedule.time(-2 * log_sigma), log_sigma.new_zeros(1)])
+@time_samplers.register("cosmap")
+@dataclass(frozen=True)
+class CosMapTimes(TimeSampler):
+    """density = 2 / (pi (1 - 2 t + 2 t^2)): Esser et al. 2024, https://arxiv.org/abs/2403.03206, eq. (21).
+
+    On the curve `Flow` log-SNR is distributed as under uniform times on `Cosine(None, None)`."""
+
+    def quantile(self, u: Tensor) -> Time:
+        """1 - 1 / (tan(pi u / 2) + 1), as sin / (sin + cos)."""
+        sin, cos = (math.pi / 2 * u).sin(), (math.pi / 2 * u).cos()
+        return sin / (sin + cos)
 
 
-def _check_steps(steps: int) -> int:
-    if steps < 1:
-        raise UserError(f"at least 1 step is needed, got {steps}; 20 to 50 is usual")
-    return steps
+@time_samplers.register("curve")
+@dataclass(frozen=True)
+class CurveTimes(TimeSampler):
+    """The times at which the schedule has the log-SNR that another curve has at uniform times; so the noise levels are
+    drawn by that curve's density, whatever the schedule's.
 
+    The default draws log sigma ~ N(-1.2, 1.2^2) as Karras et al. 2022, https://arxiv.org/abs/2206.00364, table 1.
 
-def _check_range(sigma_min: float, sigma_max: float) -> None:
-    if not 0 < sigma_min < sigma_max:
-        raise UserError(
-            f"a grid needs 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}; the usual is 0.002 and 80"
-        )
+    Args:
+        density: the curve whose levels are drawn. Levels beyond the ends of `curve` become its ends.
+        curve: that of the schedule that is trained on; of another one, the density would be another.
+    """
+
+    density: Curve = field(default_factory=LogNormal)
+    curve: Curve = field(default_factory=Cosine)
+
+    def quantile(self, u: Tensor) -> Time:
+        """curve.time(density.logsnr(u))."""
+        return self.curve.time(self.density.logsnr(u)).clamp(min=_HALF_UNIT)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from calotype.diffusion import Cosine, Schedule, VariancePreserving
+from calotype.diffusion import Cosine, Schedule
 from calotype.diffusion.schedule import rows, wide
 
 F64 = torch.float64
@@ -29,11 +29,6 @@ def test_perturb_keeps_the_dtype_of_the_sample():
 def test_unit_variance_is_preserved():
     alpha, sigma = Schedule(Cosine(None, None)).at(torch.linspace(0, 1, 33, dtype=F64))
     assert torch.allclose(alpha**2 + sigma**2, torch.ones(33, dtype=F64), rtol=0, atol=1e-15)
-
-
-def test_variance_preserving_at_infinite_logsnr():
-    alpha, sigma = VariancePreserving()(torch.tensor([float("inf"), float("-inf")]))
-    assert alpha.tolist() == [1, 0] and sigma.tolist() == [0, 1]
 
 
 def test_rows_and_wide():

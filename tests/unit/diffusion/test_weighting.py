@@ -2,10 +2,38 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
-from calotype.diffusion import X0, Epsilon, MinSNR, UniformEpsilon, UniformVelocity, Velocity
+from calotype.diffusion import (
+    EDM,
+    P2,
+    VPSDE,
+    X0,
+    Cosine,
+    CosMapTimes,
+    Epsilon,
+    Flow,
+    FlowVelocity,
+    LinearPath,
+    LogitNormalTimes,
+    LogNormal,
+    MinSNR,
+    ModeTimes,
+    Schedule,
+    Sigmoid,
+    SoftMinSNR,
+    TruncatedSNR,
+    UniformEDM,
+    UniformEpsilon,
+    UniformFlow,
+    UniformTimes,
+    UniformVelocity,
+    UniformX0,
+    Velocity,
+)
 from calotype.errors import UserError
 
 F64 = torch.float64
@@ -24,6 +52,27 @@ TABLE = {
     (MinSNR(5.0), Epsilon()): snr.clamp(max=5) / snr,
     (MinSNR(5.0), X0()): snr.clamp(max=5),
     (MinSNR(5.0), Velocity()): snr.clamp(max=5) / (snr + 1),
+    (UniformX0(), Epsilon()): 1 / snr,
+    (UniformX0(), X0()): one,
+    (UniformX0(), Velocity()): 1 / (snr + 1),
+    (TruncatedSNR(), Epsilon()): (1 / snr).clamp(min=1),
+    (TruncatedSNR(), X0()): snr.clamp(min=1),
+    (TruncatedSNR(), Velocity()): snr.clamp(min=1) / (snr + 1),
+    (SoftMinSNR(4.0), Epsilon()): 4 / (snr + 4),
+    (SoftMinSNR(4.0), X0()): 4 * snr / (snr + 4),
+    (SoftMinSNR(4.0), Velocity()): 4 * snr / ((snr + 4) * (snr + 1)),
+    (P2(), Epsilon()): 1 / (1 + snr),
+    (P2(), X0()): snr / (1 + snr),
+    (P2(2.0, 0.5), Epsilon()): (2 + snr) ** -0.5,
+    (P2(gamma=0.0), Epsilon()): one,
+    # sigma of the paper is 1 / sqrt(snr)
+    (UniformEDM(0.5), Epsilon()): (1 / snr + 0.25) / 0.25,
+    (UniformEDM(0.5), X0()): (1 / snr + 0.25) / (0.25 / snr),
+    (UniformEDM(0.5), EDM(0.5)): one,
+    (UniformFlow(), FlowVelocity()): one,
+    (UniformFlow(), Epsilon()): (1 + snr**-0.5) ** 2,
+    (UniformFlow(), X0()): (1 + snr**0.5) ** 2,
+    (Sigmoid(-1.0), Epsilon()): (-1 - logsnr).sigmoid() * Cosine().slope(Cosine().time(logsnr)).abs(),
 }
 
 
@@ -58,6 +107,77 @@ def test_velocity_weighting_keeps_the_terminal_step():
     assert UniformVelocity()(no, full, Velocity().coefficients(no, full).c_out) == 1
 
 
-def test_gamma_must_be_positive():
-    with pytest.raises(UserError, match="gamma > 0"):
-        MinSNR(0.0)
+@pytest.mark.parametrize("weighting", [SoftMinSNR(), P2(), Sigmoid()], ids=str)
+def test_others_that_give_the_terminal_step_no_weight(weighting):
+    no, full = torch.zeros(1), torch.ones(1)
+    assert weighting(no, full, Velocity().coefficients(no, full).c_out) == 0
+
+
+def test_soft_min_snr_is_a_factor_on_the_loss_of_edms_f():
+    """((sigma s)^2 / (sigma^2 + s^2)^2 on |d_F|^2, that is, up to a constant, for gamma = 1 / s^2."""
+    s, sigma_edm = 0.5, snr**-0.5
+    m = SoftMinSNR(4.0)(alpha, sigma, EDM(s).coefficients(alpha, sigma).c_out)
+    factor = (sigma_edm * s) ** 2 / (sigma_edm**2 + s**2) ** 2
+    ratio = m / factor
+    assert torch.allclose(ratio, ratio[:1].expand_as(ratio), rtol=1e-9)
+
+
+# ------------------------------------------------------------------------------------------ weights that are densities
+
+times = torch.linspace(0.02, 0.98, 97, dtype=F64)
+
+
+def in_the_integral(weighting, schedule):
+    """w with loss = integral of w |d_eps|^2 over log-SNR: the multiplier on |d_eps|^2 times the density of log-SNR."""
+    a, s = schedule.at(times)
+    m = weighting(a, s, Epsilon().coefficients(a, s).c_out)
+    return m / schedule.curve.slope(times).abs(), schedule.logsnr(times)
+
+
+def test_what_is_minimised_in_the_end():
+    cosine, flow, s = Schedule(Cosine(None, None)), Schedule(Flow(), LinearPath()), 0.5
+    published = [
+        (UniformEpsilon(), cosine, lambda x: 1 / (x / 2).cosh()),
+        (UniformVelocity(), cosine, lambda x: (-x / 2).exp()),
+        (UniformFlow(), flow, lambda x: (-x / 2).exp()),
+        (
+            UniformEDM(s),
+            Schedule(LogNormal(sigma_data=1.0)),
+            lambda x: (-(((x - 2.4) / 2.4) ** 2) / 2).exp() * ((-x).exp() + s**2),
+        ),
+    ]
+    for weighting, schedule, w in published:
+        found, x = in_the_integral(weighting, schedule)
+        ratio = found / w(x)
+        assert torch.allclose(ratio, ratio[:1].expand_as(ratio), rtol=1e-8), weighting
+
+
+@pytest.mark.parametrize("curve", [Cosine(), VPSDE(), Flow()], ids=str)
+def test_sigmoid_is_the_same_integral_on_every_curve(curve):
+    w, x = in_the_integral(Sigmoid(-2.0, curve), Schedule(curve))
+    assert torch.allclose(w, (-2 - x).sigmoid(), rtol=1e-8)
+
+
+@pytest.mark.parametrize("sampler", [UniformTimes(), LogitNormalTimes(0.5, 0.6), ModeTimes(), CosMapTimes()], ids=str)
+def test_a_density_of_times_on_a_flow_is_a_weight(sampler):
+    """Drawing t from pi is, in -1/2 E[w logsnr' |d_eps|^2] over uniform t, the weight w = pi t / (1 - t)."""
+    u, h = times, 1e-6
+    t = sampler.quantile(u)
+    pi = 2 * h / (sampler.quantile(u + h) - sampler.quantile(u - h))
+    a, s = Schedule(Flow(), LinearPath()).at(t)
+    drawn = pi * UniformFlow()(a, s, Epsilon().coefficients(a, s).c_out)
+    weighted = -0.5 * pi * t / (1 - t) * Flow().slope(t)
+    assert torch.allclose(drawn, weighted, rtol=1e-9)
+
+
+def test_wrong_fields_are_explained():
+    for weighting, fields, match in (
+        (MinSNR, (0.0,), "gamma > 0"),
+        (SoftMinSNR, (-1.0,), "gamma > 0"),
+        (P2, (0.0, 1.0), "k > 0"),
+        (P2, (1.0, -1.0), "gamma >= 0"),
+        (UniformEDM, (0.0,), "sigma_data > 0"),
+        (Sigmoid, (math.nan,), "finite bias"),
+    ):
+        with pytest.raises(UserError, match=match):
+            weighting(*fields)
