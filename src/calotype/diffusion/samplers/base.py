@@ -32,8 +32,8 @@ class Sampler(Protocol):
     """How to get from noise to data. The contract tests hold every registered member to what it declares here."""
 
     order: ClassVar[int]
-    """Of convergence: halving the steps' size divides the error by 2^order (for a stochastic sampler, the error of mean
-    and covariance)."""
+    """Of convergence, with default fields: halving the steps' size divides the error by 2^order (for a stochastic
+    sampler, the error of mean and covariance)."""
 
     stochastic: ClassVar[bool]
     """Whether the result, with default fields, depends on `noise`."""

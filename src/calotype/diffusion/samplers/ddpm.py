@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import ClassVar
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from calotype.diffusion.samplers.base import Sampler, Step, samplers
 from calotype.diffusion.schedule import Schedule
-from calotype.errors import UserError
+from calotype.diffusion.variance import FixedSmall, Transition, Variance, predictor
 from calotype.types import Denoise, Latent, Noise
 
 
@@ -21,36 +21,33 @@ from calotype.types import Denoise, Latent, Noise
 class DDPM(Sampler):
     """Ho et al. 2020, https://arxiv.org/abs/2006.11239, eq. (6, 7), for an interval from t to s < t of any length:
 
-        q(x_s | x_t, x_0) = N((r sigma_s^2 x_t + alpha_s b x_0) / sigma_t^2, b sigma_s^2 / sigma_t^2)
+        x_s ~ N(alpha_t sigma_s^2 / (alpha_s sigma_t^2) x_t - alpha_s expm1(Delta) x_0, variance)
 
-    with r = alpha_t / alpha_s and b = sigma_t^2 - r^2 sigma_s^2, the noise that came in between s and t (beta_t for one
-    entry of a table). No noise is added on arrival at t = 0.
+    with Delta the step in log-SNR; see `Transition`. A few steps on a table are what Nichol & Dhariwal 2021,
+    https://arxiv.org/abs/2102.09672, call respacing: beta' = 1 - abar_t / abar_s, and the network sees its own indices.
+    On arrival at t = 0 the sample is x_0, without noise; diffusers' "fixed_large" adds some to a respaced chain.
 
     Args:
-        spread: which variance the reverse step has, as log-interpolation from the posterior's (0, "fixed small", right
-            for a single data point) to b (1, "fixed large", right for N(0, I) data).
+        variance: `FixedSmall`, the posterior's (right for a single data point), `FixedLarge`, all that came in between
+            s and t (right for N(0, I) data), or `LearnedRange`, of the denoisers that say it.
 
     Raises:
-        UserError: spread outside [0, 1].
+        UserError: while sampling, a learned variance is asked of a denoiser that has none.
     """
 
     order: ClassVar[int] = 1
     stochastic: ClassVar[bool] = True
 
-    spread: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.spread <= 1:
-            raise UserError(f"spread must lie in [0, 1], got {self.spread}; 0 is fixed small, 1 is fixed large")
+    variance: Variance = field(default_factory=FixedSmall)
 
     @torch.no_grad()
     def __call__(self, denoise: Denoise, x: Latent, times: Tensor, schedule: Schedule, noise: Noise) -> Iterator[Step]:
         """See `Sampler`."""
+        predict = predictor(denoise)
         for t, s in pairwise(times):
-            (a_t, s_t), (a_s, s_s) = schedule.at(t), schedule.at(s)
-            x_0 = denoise(x, t.expand(len(x)))
-            r = a_t / a_s
-            b = s_t**2 - r**2 * s_s**2
-            variance = (s > 0) * b * (s_s / s_t) ** (2 - 2 * self.spread)
-            x = (r * s_s**2 * x + a_s * b * x_0) / s_t**2 + variance.sqrt() * noise(x)
+            step = Transition.of(schedule, t, s)
+            x_0, v = predict(x, t.expand(len(x)))
+            x = x.to(x_0.dtype)
+            mean, std = step.mean(x, x_0), (self.variance.log_variance(step, x, v) / 2).exp()
+            x = mean if step.arrives else mean + std * noise(x)
             yield Step(x, s, x_0)

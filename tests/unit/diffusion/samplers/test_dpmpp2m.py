@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from calotype.diffusion import DDIM, Cosine, DPMpp2M, GaussianMixture, Schedule, UniformGrid
+from calotype.errors import UserError
 
 F64 = torch.float64
 OPEN, TRUNCATED = Schedule(Cosine(None, None)), Schedule(Cosine())
@@ -45,3 +46,8 @@ def test_beats_ddim_over_the_whole_range(schedule):
     times = UniformGrid()(schedule, 20)
     error = {s: (walk(s, schedule, times)[-1].x - exact).abs().max() for s in (DPMpp2M(), DDIM())}
     assert error[DPMpp2M()] < error[DDIM()] / 3
+
+
+def test_eta_outside_its_range_is_refused():
+    with pytest.raises(UserError, match="eta must lie"):
+        DPMpp2M(eta=-0.1)
