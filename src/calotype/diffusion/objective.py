@@ -1,9 +1,10 @@
 """What training minimises.
 
-    loss_i = w(t_i) mean |F(x_t) - F*|^2,    x_t = alpha x_0 + sigma eps
+    loss_i = w(t_i) |F(x_t) - F*|^2,    x_t = alpha x_0 + sigma eps
 
-with F* the parameterization's target and w the weighting converted to it, so that the loss does not depend on what the
-network predicts. Choosing times at random with another density or weighting them otherwise is interchangeable.
+with F* the parameterization's target, w the weighting converted to it, so that the loss does not depend on what the
+network predicts, and |.|^2 a distance: the mean of squares, unless said otherwise. Choosing times at random with
+another density or weighting them otherwise is interchangeable. A denoiser that learns its variance adds a loss for it.
 """
 
 from __future__ import annotations
@@ -14,20 +15,23 @@ from torch import Tensor
 
 from calotype.condition import Condition
 from calotype.diffusion.denoiser import Denoiser
+from calotype.diffusion.distance import Distance, MeanSquare
 from calotype.diffusion.schedule import rows, wide
 from calotype.diffusion.times import TimeSampler, UniformTimes
+from calotype.diffusion.variance import Prediction
 from calotype.diffusion.weighting import Weighting
 from calotype.types import Latent, Metrics, Time
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A weighting of noise levels, and the time sampler it is used with.
+    """A weighting of noise levels, the time sampler it is used with, and what an error costs.
 
     A training step draws `t = objective.time_sampler(u)`, then calls the objective."""
 
     weighting: Weighting
     time_sampler: TimeSampler = field(default_factory=UniformTimes)
+    distance: Distance = field(default_factory=MeanSquare)
 
     def __call__(
         self, denoiser: Denoiser, x_0: Latent, cond: Condition, t: Time, eps: Latent
@@ -40,13 +44,21 @@ class Objective:
             eps: N(0, 1) noise like x_0.
 
         Returns:
-            The loss (B,) in float32, and metrics: "error_x0", the batch's unweighted mean |E[x_0 | x_t] - x_0|^2.
+            The loss (B,) in float32, and metrics: "error_x0", the batch's unweighted mean |E[x_0 | x_t] - x_0|^2,
+            and those of `denoiser.variance.loss`.
+
+        Raises:
+            UserError: the distance is not defined for latents of this size.
         """
         x_0, eps = x_0.to(wide(x_0)), eps.to(wide(x_0))
         alpha, sigma = denoiser.schedule.at(t)
         _, c_out, _ = denoiser.parameterization.coefficients(alpha, sigma)
         target = denoiser.parameterization.target(x_0, eps, rows(alpha, x_0), rows(sigma, x_0))
-        f = denoiser.raw(denoiser.schedule.perturb(x_0, eps, t), t, cond)
-        error = (f - target).square().flatten(1).mean(1)
+        f, v = denoiser.outputs(denoiser.schedule.perturb(x_0, eps, t), t, cond)
+        difference = f - target
         weight = self.weighting(alpha, sigma, c_out)
-        return weight.to(error) * error, {"error_x0": ((c_out**2).to(error) * error.detach()).mean()}
+        error = MeanSquare()(difference.detach())
+        predicted = Prediction(x_0 + rows(c_out, x_0) * difference, v)
+        for_variance, metrics = denoiser.variance.loss(denoiser.schedule, x_0, t, predicted)
+        loss = weight.to(error) * self.distance(difference) + for_variance
+        return loss, {"error_x0": ((c_out**2).to(error) * error).mean(), **metrics}

@@ -15,7 +15,7 @@ def group_norm(channels: int, eps: float) -> nn.GroupNorm:
     return nn.GroupNorm(groups, channels, eps=eps)
 
 
-def zero(module: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
+def zero(module: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> nn.Conv2d | nn.ConvTranspose2d | nn.Linear:
     """The same layer with all weights zero: a residual branch that starts as the identity."""
     nn.init.zeros_(module.weight)
     if module.bias is not None:

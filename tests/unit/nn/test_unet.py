@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from calotype.condition import Condition
+from calotype.nn.stem import Convolution, Patches
 from calotype.nn.unet import UNet, UNetConfig
 
 F, T = False, True
@@ -208,6 +209,50 @@ def test_heads_by_width_or_the_same_everywhere() -> None:
     assert [replace(config, heads=8).heads_at(w) for w in config.widths] == [8, 8]
     x, cond = torch.randn(1, 4, 8, 8), Condition()
     assert replace(config, heads=8).build()(x, TIME[:1], cond).shape == x.shape
+
+
+def test_blocks_per_level() -> None:
+    """Capacity where it is cheap: one number for all levels, or one each, with the mirror image on the way up."""
+    each, all_alike = (replace(SMALL, blocks=blocks).build().state_dict() for blocks in ((2, 2), 2))
+    assert each.keys() == all_alike.keys()
+    network = build(replace(SMALL, blocks=(1, 3)))
+    assert [[len(stages) for stages in way] for way in (network.down, network.up)] == [[1, 3], [4, 2]]  # type: ignore[arg-type]
+    assert network(latent(), TIME, Condition()).shape == latent().shape
+    with pytest.raises(ValueError, match="blocks has 3 entries for 2 levels"):
+        replace(SMALL, blocks=(1, 2, 3))
+    with pytest.raises(ValueError, match="blocks must lie in 1"):
+        replace(SMALL, blocks=(1, 0))
+
+
+def test_dropout_at_low_resolutions_alone() -> None:
+    config = UNetConfig(channels=8, multipliers=(1, 2, 2), blocks=1, attention=(F, T, T), head_width=8, dropout=0.3)
+
+    def rates(config: UNetConfig) -> dict[str, set[float]]:
+        found: dict[str, set[float]] = {}
+        for name, module in config.build().named_modules():
+            if isinstance(module, nn.Dropout):
+                level = name.split(".")[1] if name.startswith(("down", "up")) else ""
+                found.setdefault(f"{name.split('.')[0]}{level}", set()).add(module.p)
+        return found
+
+    all_on = rates(config)
+    assert {*all_on} == {"down0", "down1", "down2", "middle1", "middle2", "up0", "up1", "up2"}
+    assert all(p == {0.3} for p in all_on.values())
+    below = rates(replace(config, dropout_from=2))
+    assert {name for name, p in below.items() if p == {0.0}} == {"down0", "up2"}
+    lowest = rates(replace(config, dropout_from=8, stem=Patches(2)))
+    assert {name for name, p in lowest.items() if p == {0.3}} == {"down2", "middle1", "middle2", "up0"}
+
+
+def test_a_stem_makes_all_maps_smaller_and_keeps_the_rest() -> None:
+    plain, small = (replace(SMALL, stem=stem).build() for stem in (Convolution(), Patches(2)))
+    assert {k: v.shape for k, v in plain.state_dict().items() if not k.startswith("conv_")} == {
+        k: v.shape for k, v in small.state_dict().items() if not k.startswith("conv_")
+    }
+    seen = []
+    small.middle1.register_forward_hook(lambda module, args, out: seen.append(out.shape))
+    assert small(latent(), TIME, Condition()).shape == latent().shape
+    assert seen == [(2, 16, 2, 1)]
 
 
 def test_channels_it_was_not_built_for() -> None:
