@@ -39,7 +39,7 @@ from calotype.files import (
     write_json,
     write_tensors,
 )
-from calotype.nn.unet import UNet, UNetConfig
+from calotype.nn.network import Network, NetworkConfig
 from calotype.registry import from_plain, to_plain
 from calotype.types import Image, Latent
 
@@ -142,17 +142,17 @@ class LatentDiffusion:
             CorruptFile: the content disagrees with the manifest.
         """
         path = Path(path)
-        config = _read_config(path, "latent-diffusion")
+        config = read_config(path, "latent-diffusion")
         assets = read_json(path / "assets.json")
-        with _described(path):
+        with described(path):
             model = cls(
-                _filled(lambda: _build_autoencoder(config["autoencoder"]), path / "autoencoder.safetensors"),
-                _filled(
+                filled(lambda: _build_autoencoder(config["autoencoder"]), path / "autoencoder.safetensors"),
+                filled(
                     lambda: _build_denoiser(config["denoiser"]),
                     path / "denoiser.safetensors",
                     lambda: _build_network(config["denoiser"]),
                 ),
-                _filled(lambda: _build_conditioner(config["conditioner"], assets), path / "conditioner.safetensors"),
+                filled(lambda: _build_conditioner(config["conditioner"], assets), path / "conditioner.safetensors"),
                 int(config["side"]),
                 dict(config["notes"]),
                 from_plain(config["latents"], LatentSpace, "latents"),
@@ -183,9 +183,9 @@ def save_autoencoder(autoencoder: Autoencoder, path: Path, side: int, notes: Map
 def load_autoencoder(path: Path | str) -> Autoencoder:
     """The autoencoder of an autoencoder's folder or of a whole model's folder, in evaluation mode."""
     path = Path(path)
-    config = _read_config(path, "autoencoder", "latent-diffusion")
-    with _described(path):
-        return _filled(lambda: _build_autoencoder(config["autoencoder"]), path / "autoencoder.safetensors").eval()
+    config = read_config(path, "autoencoder", "latent-diffusion")
+    with described(path):
+        return filled(lambda: _build_autoencoder(config["autoencoder"]), path / "autoencoder.safetensors").eval()
 
 
 def model_folder(run: Path) -> Path:
@@ -201,7 +201,8 @@ def model_folder(run: Path) -> Path:
     )
 
 
-def _read_config(path: Path, *kinds: str) -> dict[str, Any]:
+def read_config(path: Path, *kinds: str) -> dict[str, Any]:
+    """The config.json of a verified folder of one of these kinds; raises `UserError` or `CorruptFile`."""
     verify_directory(path)
     config = read_json(path / "config.json")
     if not isinstance(config, dict) or "kind" not in config:
@@ -219,7 +220,7 @@ def _read_config(path: Path, *kinds: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _described(path: Path) -> Iterator[None]:
+def described(path: Path) -> Iterator[None]:
     """Raise `CorruptFile` for texts of a model folder that describe no model: whole, but not written by us."""
     try:
         yield
@@ -230,7 +231,7 @@ def _described(path: Path) -> Iterator[None]:
         raise CorruptFile(f"{path} does not describe a model: {what}; copy it again, or train it anew") from error
 
 
-def _filled(build: Callable[[], M], file: Path, sketch: Callable[[], nn.Module] | None = None) -> M:
+def filled(build: Callable[[], M], file: Path, sketch: Callable[[], nn.Module] | None = None) -> M:
     """The module that `build` makes, with the weights of a file.
 
     Args:
@@ -257,7 +258,7 @@ def _autoencoder_plain(autoencoder: Autoencoder) -> Any:
 
 
 def _denoiser_plain(denoiser: Denoiser) -> dict[str, Any]:
-    if not isinstance(denoiser.network, UNet):
+    if not isinstance(denoiser.network, Network):
         raise UserError(f"a {type(denoiser.network).__name__} has no config to save; build the network from one")
     parts = {
         "network": denoiser.network.config,
@@ -277,8 +278,8 @@ def _build_denoiser(plain: Mapping[str, Any]) -> Denoiser:
     )
 
 
-def _build_network(plain: Mapping[str, Any]) -> UNet:
-    config: UNetConfig = from_plain(plain["network"], None, "denoiser.network")
+def _build_network(plain: Mapping[str, Any]) -> Network:
+    config: NetworkConfig = from_plain(plain["network"], NetworkConfig, "denoiser.network")
     return config.build()
 
 

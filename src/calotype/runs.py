@@ -13,10 +13,13 @@ from calotype.conditioning.conditioner import ConditionerConfig
 from calotype.diffusion.objective import Objective
 from calotype.diffusion.parameterization import Parameterization, Velocity
 from calotype.diffusion.schedule import Schedule
+from calotype.diffusion.times import TimeSampler, UniformTimes
 from calotype.diffusion.weighting import UniformVelocity
 from calotype.generation.generate import Plan
 from calotype.losses.perceptual import Lite0Perceptual, PerceptualConfig
 from calotype.nn.discriminator import PatchDiscriminatorConfig
+from calotype.nn.network import NetworkConfig
+from calotype.nn.noisy_classifier import NoisyClassifierConfig
 from calotype.nn.unet import UNetConfig
 from calotype.tasks.reconstruct import ReconstructionLoss
 from calotype.training.optim import OptimizerConfig
@@ -108,7 +111,7 @@ class DiffusionRun:
     autoencoder: str = ""
     conditioners: dict[str, ConditionerConfig] = field(default_factory=dict)
     drop: float = 0.1
-    network: UNetConfig = field(default_factory=UNetConfig)
+    network: NetworkConfig = field(default_factory=UNetConfig)
     schedule: Schedule = field(default_factory=Schedule)
     parameterization: Parameterization = field(default_factory=Velocity)
     objective: Objective = field(default_factory=lambda: Objective(UniformVelocity()))
@@ -119,3 +122,22 @@ class DiffusionRun:
     def __post_init__(self) -> None:
         if not 0.0 <= self.drop < 1.0:
             raise ValueError(f"drop must lie in [0, 1), got {self.drop}")
+
+
+@dataclass(frozen=True)
+class ClassifierRun:
+    """A classifier of noisy latents, which can guide a second stage of the same autoencoder and schedule.
+
+    Args:
+        autoencoder: a run directory of either stage, or "pixels".
+        network: its channels and classes are filled in from autoencoder and data.
+        schedule, time_sampler: those of the model that it shall guide.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    autoencoder: str = ""
+    network: NoisyClassifierConfig = field(default_factory=NoisyClassifierConfig)
+    schedule: Schedule = field(default_factory=Schedule)
+    time_sampler: TimeSampler = field(default_factory=UniformTimes)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)

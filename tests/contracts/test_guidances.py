@@ -7,6 +7,8 @@ import torch
 
 from calotype.condition import Condition
 from calotype.diffusion import Cosine, Denoiser, Schedule, Velocity, guidances
+from calotype.diffusion.variance import LearnedRange, predictor
+from calotype.diffusion.wrappers import classifier, energy, keep_known, upsample
 from calotype.registry import from_plain, to_plain
 
 SCHEDULE = Schedule(Cosine())
@@ -58,3 +60,43 @@ def test_samples_do_not_see_each_other(guidance):
     for i in range(3):
         alone = guidance(DENOISER, cond[i : i + 1], null[i : i + 1])(x[i : i + 1], t[i : i + 1])
         assert torch.allclose(alone, together[i : i + 1], atol=1e-6)
+
+
+def test_keeps_a_learned_variance(guidance):
+    """That of the condition: v is the condition's number here."""
+    network = lambda x, time, cond: torch.cat([toy(x, time, cond), cond.vector[:, :1, None, None] + 0 * x], 1)  # noqa: E731
+    denoiser = Denoiser(network, SCHEDULE, Velocity(), variance=LearnedRange())
+    x_0, v = predictor(guidance(denoiser, condition(0.5, 1, 2), condition(0, 0, 0)))(x, torch.full((3,), 0.6))
+    assert torch.allclose(v, torch.tensor([0.5, 1, 2]).view(3, 1, 1, 1).expand_as(x_0))
+
+
+def test_says_the_same_alone_and_with_its_variance(guidance):
+    denoise, t = guidance(DENOISER, condition(0.5, 1, 2), condition(0, 0, 0)), torch.full((3,), 0.6)
+    assert torch.equal(denoise(x, t), predictor(denoise)(x, t).x_0)
+
+
+def test_can_be_differentiated_for_what_is_wrapped_around_it(guidance):
+    denoise, t = guidance(DENOISER, condition(0.5, 1, 2), condition(0, 0, 0)), torch.full((3,), 0.6)
+    y = x.double().requires_grad_()
+    (g,) = torch.autograd.grad(denoise(y, t).sum(), y)
+    h = torch.zeros_like(x).double()
+    h[1, 0, 2, 2] = 1e-5
+    with torch.no_grad():
+        slope = (denoise(x + h, t) - denoise(x - h, t)).sum() / 2e-5
+    assert torch.allclose(g[1, 0, 2, 2], slope, rtol=1e-5)
+
+
+def test_composes_with_every_wrapper(guidance):
+    denoise, t = guidance(DENOISER, condition(0.5, 1, 2), condition(0, 0, 0)), torch.full((3,), 0.6)
+    mask = torch.zeros(1, 1, 4, 4, dtype=torch.bool)
+    mask[..., 1] = True
+    for wrapped in (
+        classifier(denoise, SCHEDULE, lambda x, t: -x.square().flatten(1).sum(1)),
+        energy(denoise, SCHEDULE, lambda x_0, t: -x_0.square().flatten(1).sum(1)),
+        upsample(denoise, SCHEDULE, 2),
+    ):
+        with torch.no_grad():
+            x_0 = wrapped(x, t)
+            kept = keep_known(wrapped, x, mask)(x, t)
+        assert x_0.isfinite().all() and not torch.allclose(x_0, denoise(x, t))
+        assert torch.equal(kept[..., 1], x[..., 1]) and torch.equal(kept[..., 0], x_0[..., 0])

@@ -25,6 +25,13 @@ def sample(
     scale: Annotated[
         float, typer.Option(callback=loudness, help="Guidance: how loudly wishes are spoken; 1 turns it off.")
     ] = 3.0,
+    classifier: Annotated[
+        Path | None,
+        typer.Option(help="A run of `calotype train classifier`, which pushes towards --class; works with --scale."),
+    ] = None,
+    classifier_scale: Annotated[
+        float, typer.Option(callback=loudness, help="How hard the classifier pushes; 1 is Bayes' rule.")
+    ] = 1.0,
     steps: Annotated[int, typer.Option(min=1, max=10_000, help="Network calls per picture.")] = 20,
     sampler: Annotated[str, typer.Option(help="`calotype components sampler` lists them.")] = "dpmpp2m",
     grid: Annotated[str, typer.Option(help="Where the steps lie; `calotype components grid`.")] = "karras",
@@ -52,6 +59,10 @@ def sample(
         seed=seed,
         out=out,
         batch=batch,
+        classifier=classifier,
+        classifier_scale=classifier_scale,
     )
     wishes = [w for c in captions or [] for w in ("--caption", c)] + [w for c in classes or [] for w in ("--class", c)]
+    if classifier is not None:
+        wishes += ["--classifier", str(classifier), "--classifier-scale", f"{classifier_scale:g}"]
     next_command("sample", run, *wishes, "-n", n, "--seed", seed + 1, comment="other pictures of the same")

@@ -1,4 +1,4 @@
-"""calotype train autoencoder, calotype train diffusion"""
+"""calotype train autoencoder, calotype train diffusion, calotype train classifier"""
 
 from __future__ import annotations
 
@@ -81,12 +81,54 @@ def diffusion(
     next_command("sample", out, comment="pictures")
 
 
-def _resolve(kind: Kind, recipe: str | None, config: Path | None, overrides: list[str]) -> tuple[str, Any]:
+@app.command()
+def classifier(
+    overrides: Overrides = None,
+    data: Data = None,
+    guided: Annotated[
+        Path | None,
+        typer.Option("--for", help="The run that it shall guide: autoencoder, side and schedule are taken from it."),
+    ] = None,
+    autoencoder: Annotated[
+        str | None, typer.Option(help="A run's folder, or `pixels`; where there is no run to guide yet.")
+    ] = None,
+    recipe: Recipe = None,
+    config: Config = None,
+    out: Out = None,
+    print_config: PrintConfig = False,
+) -> None:
+    """Learn to tell the classes of noisy latents apart, to guide a second stage."""
+    name, run = _resolve("classifier", recipe, config, overrides or [], guided)
+    run = _with_data(run, data)
+    if autoencoder is not None:
+        run = dataclasses.replace(run, autoencoder=autoencoder)
+    if print_config:
+        return _print(run)
+    _need(run.data.source, "which pictures to train on", "--data FOLDER (or --data embedded:NAME)")
+    _need(run.autoencoder, "which latents to look at", "--for RUN (or --autoencoder RUN, or --autoencoder pixels)")
+    out = out or Path("runs") / name
+
+    from calotype.jobs.train import train_classifier
+
+    train_classifier(run, out)
+    next_command(
+        "sample", guided or "RUN", "--class", "NAME", "--classifier", out, comment="pictures that it takes for NAME"
+    )
+
+
+def _resolve(
+    kind: Kind, recipe: str | None, config: Path | None, overrides: list[str], guided: Path | None = None
+) -> tuple[str, Any]:
     from calotype.config import resolve
     from calotype.recipes import get
 
     chosen = get(recipe, kind)
-    return chosen.name, resolve(chosen.build(), config, overrides)
+    start = chosen.build()
+    if guided is not None:
+        from calotype.jobs.guided import like
+
+        start = like(start, guided)
+    return chosen.name, resolve(start, config, overrides)
 
 
 def _with_data(run: Any, source: str | None) -> Any:

@@ -120,6 +120,11 @@ class Conditioners(nn.Module):
         """Every batch entry that some member reads."""
         return tuple(dict.fromkeys(key for _, m in self._each() for key in m.reads))
 
+    @property
+    def drops(self) -> tuple[float, ...]:
+        """Each member's own probability of being dropped."""
+        return tuple(m.drop for _, m in self._each())
+
     def routes(self) -> Routes:
         """The members' routes together; raises `UserError` if they do not fit together."""
         try:

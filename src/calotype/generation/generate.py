@@ -8,20 +8,23 @@ Sample k of seed s is always the same picture, whatever the batch size: its nois
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from calotype.diffusion.grids import Grid, Karras
 from calotype.diffusion.guidance import ClassifierFree, Guidance
 from calotype.diffusion.samplers.base import Sampler
 from calotype.diffusion.samplers.dpmpp2m import DPMpp2M
-from calotype.diffusion.times import Grid, Karras
 from calotype.model import LatentDiffusion
 from calotype.rng import SampleNoise
-from calotype.types import Image, Latent
+from calotype.types import Denoise, Image, Latent
+
+Steer = Callable[[Denoise, slice], Denoise]
+"""What changes the guided (x_t, t) -> x_0 of the samples in a slice of a request; see `diffusion.wrappers`."""
 
 
 @dataclass(frozen=True)
@@ -75,12 +78,14 @@ def generate(
     seed: int,
     height: int | None = None,
     width: int | None = None,
+    steer: Steer | None = None,
 ) -> Iterator[Update]:
     """Sample n pictures batch by batch.
 
     Args:
         wishes: batch entry -> n values ("caption": n strings); empty for an unconditional picture.
         height, width: pixels; the training side if None. Multiples of the autoencoder's factor.
+        steer: comes after the plan's guidance: a classifier, a known part, ...
 
     Raises:
         UserError: a wish of a kind that the model does not take.
@@ -99,6 +104,8 @@ def generate(
             rows = {k: list(v[first:last]) for k, v in wishes.items()}
             cond, null = model.condition(rows, last - first), model.null(last - first)
         denoise = plan.guidance(model.denoiser, cond, null)
+        if steer is not None:
+            denoise = steer(denoise, slice(first, last))
         noise = SampleNoise.range(seed, last - first, first)
         x = noise.initial(shape, device) * float(schedule.at(times[0])[1])
         for step, state in enumerate(plan.sampler(denoise, x, times, schedule, noise), 1):

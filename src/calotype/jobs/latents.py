@@ -22,7 +22,7 @@ from calotype.data.source import Source
 from calotype.errors import UserError
 from calotype.model import load_autoencoder
 from calotype.rng import Draws
-from calotype.runs import AutoencoderRun, DiffusionRun
+from calotype.runs import AutoencoderRun, ClassifierRun, DiffusionRun
 from calotype.runtime import autocast
 from calotype.training.config import TrainerConfig
 from calotype.types import Batch
@@ -78,7 +78,11 @@ def _posteriors(
 
 
 def latent_batches(
-    source: Source, config: DiffusionRun, autoencoder: Autoencoder, space: LatentSpace, folder: Path
+    source: Source,
+    config: DiffusionRun | ClassifierRun,
+    autoencoder: Autoencoder,
+    space: LatentSpace,
+    folder: Path,
 ) -> Callable[[int], Iterator[Batch]]:
     """Batches from a latent cache, or of pictures where there is nothing to cache."""
     data, trainer = config.data, config.trainer

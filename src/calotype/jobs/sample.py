@@ -12,12 +12,13 @@ import torch
 
 from calotype import __version__
 from calotype.console import console, counting
+from calotype.diffusion.grids import grids
 from calotype.diffusion.guidance import ClassifierFree
 from calotype.diffusion.samplers.base import samplers
-from calotype.diffusion.times import grids
 from calotype.generation.generate import Plan, generate
 from calotype.generation.images import Parameters, save_png
 from calotype.generation.images import grid as picture_grid
+from calotype.jobs.guided import check_null, open_steer
 from calotype.model import LatentDiffusion, model_folder
 from calotype.registry import to_plain
 from calotype.runtime import best_device
@@ -44,11 +45,18 @@ def sample(
     seed: int,
     out: Path | None,
     batch: int,
+    classifier: Path | None = None,
+    classifier_scale: float = 1.0,
 ) -> Sampled:
     """Write n pictures; wishes are repeated in turn until there are n.
 
+    Args:
+        classifier: the run of a classifier that pushes towards `classes`, on top of what the model makes of them.
+        classifier_scale: how hard.
+
     Raises:
-        UserError: no model there, a wish it was not trained with, an unknown class, sampler or grid.
+        UserError: no model there, a wish it was not trained with, an unknown class, sampler or grid, a classifier of
+            other latents, another schedule or other classes, guidance for a model that knows no null.
     """
     plan = Plan(samplers.create(sampler), grids.create(grid), ClassifierFree(scale), steps, batch)
     folder = model_folder(run)
@@ -58,8 +66,14 @@ def sample(
         wishes["caption"] = list(islice(cycle(captions), n))
     if classes:
         wishes["label"] = list(islice(cycle(classes), n))
-    model.conditioner.check(wishes)
-    unheard = model.conditioner.unheard(wishes)
+    steer = None
+    if classifier is not None:
+        steer = open_steer(classifier, model, wishes.get("label", []), classifier_scale, best_device())
+    # a model without classes may be guided towards them all the same: then the classifier alone hears of them
+    heard = {k: v for k, v in wishes.items() if k != "label" or steer is None or k in model.conditioner.reads}
+    model.conditioner.check(heard)
+    check_null(model, scale)
+    unheard = model.conditioner.unheard(heard)
     if unheard:
         console().print(
             f"  in no caption of the training set: {', '.join(unheard)}; the model can only guess what to draw",
@@ -75,10 +89,13 @@ def sample(
         "Size": f"{model.side}x{model.side}",
         "Version": f"Calotype {__version__}",
     }
+    if classifier is not None:
+        record |= {"classifier": str(classifier), "classifier_scale": classifier_scale}
+        settings |= {"Classifier scale": f"{classifier_scale:g}"}
     pictures, paths = [], []
     labels = [", ".join(str(wishes[k][i]) for k in wishes) for i in range(n)] if wishes else None
     with counting(f"sampling {n} pictures, {steps} steps of {sampler}", n * steps) as advance:
-        for update in generate(model, wishes, plan, n=n, seed=seed):
+        for update in generate(model, heard, plan, n=n, seed=seed, steer=steer):
             advance(min(batch, n - update.first))
             if update.image is None:
                 continue

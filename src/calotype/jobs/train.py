@@ -24,15 +24,19 @@ from calotype.data.folder import open_source
 from calotype.data.loader import Augment, Loader, pictures
 from calotype.data.source import Source
 from calotype.data.subset import hold_out
+from calotype.diffusion.classifier import Classifier
 from calotype.diffusion.denoiser import Denoiser
 from calotype.errors import UserError
+from calotype.generation.classifier import LatentClassifier
 from calotype.generation.images import grid, save_png
+from calotype.jobs.classifier_report import accuracy_by_noise, classifier_report
 from calotype.jobs.latents import latent_batches, normalise_latents
 from calotype.jobs.report import autoencoder_report, diffusion_report, few
 from calotype.model import LatentDiffusion, load_autoencoder, model_folder, save_autoencoder
 from calotype.registry import to_plain
-from calotype.runs import AutoencoderRun, DataConfig, DiffusionRun
+from calotype.runs import AutoencoderRun, ClassifierRun, DataConfig, DiffusionRun
 from calotype.runtime import best_device
+from calotype.tasks.classify import Classify
 from calotype.tasks.denoise import Denoise
 from calotype.tasks.reconstruct import Reconstruct
 from calotype.training.run import RunDirectory
@@ -155,13 +159,67 @@ def train_diffusion(config: DiffusionRun, out: Path) -> Stage:
     return Stage(out, training, held_out, result, fitting)
 
 
+def train_classifier(config: ClassifierRun, out: Path) -> Stage:
+    """Train a classifier of noisy latents, write RUN/model, RUN/report.html.
+
+    Raises:
+        UserError: data without at least two classes, no such autoencoder, another one than the run was started with,
+            latents that the network cannot halve as often as it has levels, ...
+    """
+    autoencoder = open_autoencoder(config.autoencoder)
+    _fits(config.data.side, autoencoder.factor)
+    training, held_out = _split(config.data, config.trainer.seed)
+    if len(training.classes) < 2:
+        raise UserError(
+            f"{training.name} has {len(training.classes)} classes, a classifier needs at least two; put the pictures "
+            "in one folder per class"
+        )
+    _fits_network(config.data.side, config.network.half.factor, autoencoder)
+    torch.manual_seed(config.trainer.seed)
+    half = replace(config.network.half, in_channels=autoencoder.channels)
+    network = replace(config.network, classes=len(training.classes), half=half)
+    classifier = Classifier(_built(network.build, "classifier"), config.schedule)
+    space = LatentSpace.of(autoencoder)
+    with RunDirectory(out, to_plain(config), {"autoencoder": space.autoencoder}) as run:
+        batches = latent_batches(training, config, autoencoder.to(best_device()), space, run.path / "latents")
+        console().print(
+            f"classifier: {len(training)} pictures of {training.name} in {len(training.classes)} classes, "
+            f"{_size(classifier)}",
+            markup=False,
+        )
+        trainer = Trainer(
+            Classify(classifier, autoencoder, config.time_sampler),
+            {"classify": config.optimizer},
+            batches,
+            run,
+            config.trainer,
+        )
+        begun = time.monotonic()
+        result = trainer.fit()
+        fitting = time.monotonic() - begun
+        _tell(result, {})
+        with trainer.averaged():
+            levels = accuracy_by_noise(classifier.eval(), autoencoder, held_out, config.data.side)
+            notes = _notes(training, result, config.data) | {"accuracy": [[v.t, v.accuracy] for v in levels]}
+            LatentClassifier(classifier, training.classes, space, notes).save(run.model)
+            what = "training pictures" if held_out is training else "held-out pictures"
+            classifier_report(run, config, held_out, levels, result, what)
+    return Stage(out, training, held_out, result, fitting)
+
+
 def open_autoencoder(name: str) -> Autoencoder:
     """The autoencoder of a run, or the identity for "pixels"; raises `UserError`."""
     return PixelSpace() if name == PIXELS else load_autoencoder(model_folder(Path(name)))
 
 
 def build_denoiser(config: DiffusionRun, autoencoder: Autoencoder, conditioner: Conditioners) -> Denoiser:
-    """The denoiser whose network fits the latents and the conditions."""
+    """The denoiser whose network fits the latents and the conditions.
+
+    Raises:
+        UserError: latents that the network cannot halve as often as it has levels, or that the loss is not defined for.
+    """
+    height, width = _fits_network(config.data.side, config.network.factor, autoencoder)
+    config.objective.distance.check(height, width)
     routes = conditioner.routes()
     network = replace(
         config.network,
@@ -232,15 +290,27 @@ def _fits(side: int, factor: int) -> None:
         )
 
 
+def _fits_network(side: int, factor: int, autoencoder: Autoencoder) -> tuple[int, int]:
+    """Height and width of the latents; raises `UserError` unless they are multiples of the network's factor."""
+    _, height, width = autoencoder.latent_shape(side, side)
+    if height % factor:
+        multiple = autoencoder.factor * factor
+        near = sorted({max(multiple, side - side % multiple), side + multiple - side % multiple})
+        raise UserError(
+            f"pictures of {side} x {side} have latents of {height} x {width}, which the network cannot halve down to "
+            f"1/{factor}; take data.side={' or '.join(map(str, near))}, fewer levels "
+            "(network.multipliers) or another network.stem"
+        )
+    return height, width
+
+
 def _warn_of_wide_attention(config: DiffusionRun, factor: int) -> None:
     """Say it where attention sees so many positions that a step may take a minute on a CPU."""
-    attention = config.network.attention
-    sides = [config.data.side // factor // 2**level for level in range(len(attention))]
-    small = [on and side <= WIDE_ATTENTION for on, side in zip(attention, sides, strict=True)]
-    if small != [*attention] and best_device().type == "cpu":
+    change = config.network.narrower(config.data.side // factor, WIDE_ATTENTION)
+    if change is not None and best_device().type == "cpu":
         console().print(
             f"  attention over more than {WIDE_ATTENTION} x {WIDE_ATTENTION} positions is slow on a CPU; without it: "
-            f"network.attention={str(small).lower()}",
+            f"{change}",
             markup=False,
         )
 

@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 from calotype.errors import UnknownName, UserError
 
-Kind = Literal["autoencoder", "diffusion"]
+Kind = Literal["autoencoder", "diffusion", "classifier"]
 Build = TypeVar("Build", bound=Callable[[], Any])
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from calotype.autoencoder.base import Autoencoder
@@ -24,7 +23,8 @@ from calotype.generation.generate import Plan, images
 from calotype.model import LatentDiffusion
 from calotype.rng import Draws
 from calotype.tasks.base import Loss, Progress, Task
-from calotype.types import Batch, Latent
+from calotype.tasks.latents import posterior_sample
+from calotype.types import Batch
 
 
 class Denoise(Task):
@@ -45,19 +45,9 @@ class Denoise(Task):
         """Denoiser and conditioner, one optimizer."""
         return nn.ModuleDict({"denoiser": self.denoiser, "conditioner": self.conditioner})
 
-    @torch.no_grad()
-    def latent(self, batch: Batch, draws: Draws) -> Latent:
-        """A posterior sample of every image of the batch, normalised, float32."""
-        if "latent_mean" in batch:
-            mean, std = batch["latent_mean"], batch["latent_std"]
-        else:
-            mean, std = self.autoencoder.moments(batch["image"])
-        z: Tensor = mean + std * draws.normal("posterior", mean)
-        return z
-
     def losses(self, batch: Batch, progress: Progress, draws: Draws) -> Iterator[Loss]:
         """The weighted denoising error, averaged over the batch."""
-        z = self.latent(batch, draws)
+        z = posterior_sample(self.autoencoder, batch, draws)
         n = len(z)
         own = {name: draws.uniform(f"drop.{name}") for name in self.conditioner.members}
         cond = self.conditioner.dropped(batch, self.conditioner.keep(draws.uniform("drop"), own), n)

@@ -35,6 +35,12 @@ class DiffusionRun:
     lr: float = 1e-3
 
 
+@dataclass(frozen=True)
+class ClassifierRun:
+    data: Data = field(default_factory=Data)
+    autoencoder: str = ""
+
+
 @pytest.fixture(autouse=True)
 def _recipes(monkeypatch: pytest.MonkeyPatch) -> None:
     calotype.recipes.recipes()  # the real ones, so that they are not imported into the empty table
@@ -57,6 +63,11 @@ def _recipes(monkeypatch: pytest.MonkeyPatch) -> None:
         """Words to pictures."""
         return DiffusionRun()
 
+    @recipe("names", kind="classifier", default=True)
+    def names() -> ClassifierRun:
+        """Classes of noise."""
+        return ClassifierRun()
+
 
 @pytest.fixture
 def jobs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
@@ -67,7 +78,7 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], di
 
     for module, names in {
         "demo": ["demo"],
-        "train": ["train_autoencoder", "train_diffusion"],
+        "train": ["train_autoencoder", "train_diffusion", "train_classifier"],
         "sample": ["sample"],
         "reconstruct": ["reconstruct"],
         "evaluate": ["evaluate"],
@@ -82,7 +93,7 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], di
 
 RUN = Path("runs/x")
 SAMPLE = {"captions": [], "classes": [], "n": 16, "scale": 3.0, "steps": 20, "sampler": "dpmpp2m", "grid": "karras"}
-SAMPLE |= {"seed": 0, "out": None, "batch": 16}
+SAMPLE |= {"seed": 0, "out": None, "batch": 16, "classifier": None, "classifier_scale": 1.0}
 EVALUATE = {"side": None, "limit": None, "perceptual": "lite0", "weights": None, "out": None}
 
 
@@ -118,7 +129,21 @@ EVALUATE = {"side": None, "limit": None, "perceptual": "lite0", "weights": None,
             ("train_diffusion", (DiffusionRun(Data("p"), "pixels", 2.0), Path("runs/words")), {}),
             "sample runs/words",
         ),
+        (
+            "train classifier --data p --autoencoder pixels",
+            ("train_classifier", (ClassifierRun(Data("p"), "pixels"), Path("runs/names")), {}),
+            "sample RUN --class NAME --classifier runs/names",
+        ),
         ("sample runs/x", ("sample", (RUN,), SAMPLE), "sample runs/x -n 16 --seed 1"),
+        (
+            "sample runs/x --class cat --classifier runs/c --classifier-scale 2.5",
+            (
+                "sample",
+                (RUN,),
+                SAMPLE | {"classes": ["cat"], "classifier": Path("runs/c"), "classifier_scale": 2.5},
+            ),
+            "--class cat --classifier runs/c --classifier-scale 2.5 -n 16 --seed 1",
+        ),
         (
             "sample runs/x --caption 'a red heart' --caption b --class cat --scale 1.5 --steps 9 --sampler ddim"
             " --grid uniform --seed 7 -n 4 --out o.png --batch 2",
@@ -136,6 +161,8 @@ EVALUATE = {"side": None, "limit": None, "perceptual": "lite0", "weights": None,
                     "seed": 7,
                     "out": Path("o.png"),
                     "batch": 2,
+                    "classifier": None,
+                    "classifier_scale": 1.0,
                 },
             ),
             "--caption 'a red heart' --caption b --class cat -n 4 --seed 8",
@@ -202,9 +229,9 @@ def test_components(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_defaults_of_sample_are_those_of_the_library() -> None:
+    from calotype.diffusion.grids import grids
     from calotype.diffusion.guidance import ClassifierFree
     from calotype.diffusion.samplers import samplers
-    from calotype.diffusion.times import grids
     from calotype.generation.generate import Plan
 
     plan = Plan()
@@ -220,6 +247,7 @@ def test_defaults_of_sample_are_those_of_the_library() -> None:
 MISTAKES = {
     "train autoencoder": "nothing says which pictures to train on; add --data FOLDER",
     "train diffusion --data d": "nothing says which autoencoder to use; add --autoencoder RUN",
+    "train classifier --data d": "nothing says which latents to look at; add --for RUN",
     "train autoencoder --data d --recipe smal": "unknown recipe 'smal'; did you mean 'small'?",
     "train autoencoder --data d --recipe words": "recipe 'words' is for diffusion, not for autoencoder",
     "train autoencoder --data d rl=3": "unknown key 'rl'; did you mean 'lr'?",
