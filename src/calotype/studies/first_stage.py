@@ -19,7 +19,7 @@ from calotype.data.folder import open_source
 from calotype.data.loader import pictures
 from calotype.data.subset import Subset
 from calotype.files import write_json
-from calotype.generation.images import grid, save_png, write_bytes
+from calotype.generation.images import grid, save_png
 from calotype.jobs.evaluate import Evaluation, evaluate
 from calotype.jobs.report import minutes
 from calotype.jobs.train import train_autoencoder
@@ -31,6 +31,7 @@ from calotype.report.html import Report
 from calotype.report.plots import Plot, Point, trade_off
 from calotype.runs import AutoencoderRun
 from calotype.studies.base import claim, studies
+from calotype.studies.table import Table
 
 TRAINING, HELD_OUT = "embedded:mixed/train", "embedded:mixed/val"
 
@@ -173,8 +174,8 @@ class FirstStage:
             grid(torch.cat([x, *back]), columns=len(x), cell=96, title=f"originals, then {', '.join(names)}"),
             out / "reconstructions.png",
         )
-        head, body = table(rows)
-        write_bytes(out / "table.md", _markdown(head, body).encode())
+        found = table(rows)
+        found.save(out / "table.md")
         write_json(
             out / "scores.json",
             {
@@ -209,10 +210,10 @@ class FirstStage:
             "The table",
             "On the right the published figures of the same bottleneck and factor, from other data, other networks and "
             "other feature networks: compare the order, not the level.",
-        ).table(head, body)
+        ).table(found.head, found.body)
         report.section("How this was measured").text(first.protocol).details("The study", to_plain(self))
         report.save(out / "report.html")
-        _print(head, body)
+        found.show(MEASURED)
         return out / "report.html"
 
 
@@ -220,9 +221,9 @@ MEASURED = (0, 1, 2, 4, 5, 6, 7, 8, 9)
 """Columns of `table` that fit on a terminal."""
 
 
-def table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
-    """Head and body: what was measured, then what the paper says."""
-    head = ["", "f", "c", "|Z|", "bits/pixel", "R-FD", "PSNR", "perceptual", "SSIM", "codes used", "std z"]
+def table(rows: list[Row]) -> Table:
+    """What was measured, then what the paper says."""
+    head = ["bottleneck", "f", "c", "|Z|", "bits/pixel", "R-FD", "PSNR", "perceptual", "SSIM", "codes used", "std z"]
     head += ["LDM: R-FID", "PSNR", "PSIM", "SSIM"]
     body = []
     for row in rows:
@@ -247,7 +248,7 @@ def table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
                 f"{p.ssim:.2f}",
             ]
         )
-    return head, body
+    return Table(head, body)
 
 
 def drawings(rows: list[Row]) -> dict[str, Plot]:
@@ -287,18 +288,3 @@ def _examples(rows: list[Row]) -> tuple[Tensor, list[str], list[Tensor]]:
         names.append(f"{row.kind} f = {row.factor}")
         back.append(autoencoder.decode(autoencoder.encode(x)).clamp(-1, 1))
     return x, names, back
-
-
-def _print(head: list[str], body: list[list[str]]) -> None:
-    """What was measured; the published figures are in the files."""
-    from rich.table import Table  # late: rich takes a while to import
-
-    shown = Table(*(head[k] or "bottleneck" for k in MEASURED), box=None, padding=(0, 2, 0, 0))
-    for row in body:
-        shown.add_row(*(row[k].partition(" ±")[0] for k in MEASURED))
-    console().print(shown)
-
-
-def _markdown(head: list[str], body: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *body]
-    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
