@@ -29,6 +29,7 @@ from calotype.conditioning.conditioner import Conditioners
 from calotype.diffusion.clock import Clock
 from calotype.diffusion.denoiser import Denoiser
 from calotype.diffusion.schedule import Schedule
+from calotype.diffusion.variance import FixedSmall
 from calotype.errors import CorruptFile, UserError
 from calotype.files import (
     commit_directory,
@@ -157,7 +158,7 @@ class LatentDiffusion:
                 dict(config["notes"]),
                 from_plain(config["latents"], LatentSpace, "latents"),
             )
-            if config["denoiser"]["network"]["out_channels"] != model.space.channels:
+            if config["denoiser"]["network"]["out_channels"] != model.space.channels * model.denoiser.variance.outputs:
                 raise ValueError(f"the denoiser does not make the {model.space.channels} channels that `latents` says")
             if not 1 <= model.side <= LARGEST:
                 raise ValueError(f"side must lie in 1 ... {LARGEST} pixels, got {model.side}")
@@ -265,6 +266,7 @@ def _denoiser_plain(denoiser: Denoiser) -> dict[str, Any]:
         "schedule": denoiser.schedule,
         "parameterization": denoiser.parameterization,
         "clock": denoiser.clock,
+        "variance": denoiser.variance,
     }
     return {name: to_plain(part) for name, part in parts.items()}
 
@@ -275,6 +277,8 @@ def _build_denoiser(plain: Mapping[str, Any]) -> Denoiser:
         from_plain(plain["schedule"], Schedule, "denoiser.schedule"),
         from_plain(plain["parameterization"], None, "denoiser.parameterization"),
         from_plain(plain["clock"], Clock, "denoiser.clock"),
+        # folders written before variances could be learned do not name one
+        from_plain(plain["variance"], None, "denoiser.variance") if "variance" in plain else FixedSmall(),
     )
 
 

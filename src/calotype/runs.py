@@ -14,6 +14,7 @@ from calotype.diffusion.objective import Objective
 from calotype.diffusion.parameterization import Parameterization, Velocity
 from calotype.diffusion.schedule import Schedule
 from calotype.diffusion.times import TimeSampler, UniformTimes
+from calotype.diffusion.variance import FixedSmall, Variance
 from calotype.diffusion.weighting import UniformVelocity
 from calotype.generation.generate import Plan
 from calotype.losses.perceptual import Lite0Perceptual, PerceptualConfig
@@ -104,7 +105,12 @@ class DiffusionRun:
         conditioners: name -> conditioner; empty for an unconditional model.
         drop: probability of dropping all wishes of a sample, for classifier-free guidance.
         network: channel numbers of input, output and conditions are filled in from autoencoder and conditioners.
+        variance: of the reverse steps; `LearnedRange` gives the network twice the outputs and the loss a second term.
         preview: how pictures are sampled while training.
+
+    Raises:
+        ValueError: drop outside [0, 1).
+        UserError: times or a variance made for another schedule.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -114,6 +120,7 @@ class DiffusionRun:
     network: NetworkConfig = field(default_factory=UNetConfig)
     schedule: Schedule = field(default_factory=Schedule)
     parameterization: Parameterization = field(default_factory=Velocity)
+    variance: Variance = field(default_factory=FixedSmall)
     objective: Objective = field(default_factory=lambda: Objective(UniformVelocity()))
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
@@ -122,6 +129,8 @@ class DiffusionRun:
     def __post_init__(self) -> None:
         if not 0.0 <= self.drop < 1.0:
             raise ValueError(f"drop must lie in [0, 1), got {self.drop}")
+        self.objective.time_sampler.check(self.schedule)
+        self.variance.check(self.schedule)
 
 
 @dataclass(frozen=True)
@@ -132,6 +141,9 @@ class ClassifierRun:
         autoencoder: a run directory of either stage, or "pixels".
         network: its channels and classes are filled in from autoencoder and data.
         schedule, time_sampler: those of the model that it shall guide.
+
+    Raises:
+        UserError: times made for another schedule.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -141,3 +153,6 @@ class ClassifierRun:
     time_sampler: TimeSampler = field(default_factory=UniformTimes)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+    def __post_init__(self) -> None:
+        self.time_sampler.check(self.schedule)

@@ -1,6 +1,7 @@
 """From a folder of pictures to developed pictures, tiny: what the whole promises."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,9 @@ from calotype.cli import main
 from calotype.config import resolve
 from calotype.data.folder import FolderSource
 from calotype.data.loader import pictures
+from calotype.diffusion.grids import UniformGrid
+from calotype.diffusion.guidance import ClassifierFree
+from calotype.diffusion.samplers import DDIM
 from calotype.errors import UserError
 from calotype.files import read_json, read_tensors
 from calotype.generation.generate import Plan, generate, images
@@ -139,13 +143,9 @@ def test_sample_writes_pictures_that_say_what_they_are(world: World, tmp_path: P
             captions=["a red circle", "a blue square"],
             classes=[],
             n=3,
-            scale=2.0,
-            steps=2,
-            sampler="ddim",
-            grid="uniform",
+            plan=Plan(DDIM(), UniformGrid(), ClassifierFree(2.0), 2, batch),
             seed=7,
             out=out,
-            batch=batch,
         )
         return list(done.pictures)
 
@@ -194,33 +194,43 @@ def test_lpips_can_be_the_perceptual_distance_of_a_run(world: World, tmp_path: P
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"sampler": "ddmi"}, r"unknown sampler 'ddmi'; did you mean 'dd"),
-        ({"grid": "karas"}, r"unknown grid 'karas'; did you mean 'karras'"),
-        ({"classes": ["circle"]}, r"unknown class 'circle'; did you mean 'circles'"),
-        ({"run": "nowhere"}, r"there is no nowhere"),
-        ({"steps": 0}, r"steps must lie in 1 \.\.\. 10000"),
+        (["--sampler", "ddmi"], r"unknown sampler 'ddmi'; did you mean 'dd"),
+        (["--grid", "karas"], r"unknown grid 'karas'; did you mean 'karras'"),
+        (["--class", "circle"], r"unknown class 'circle'; did you mean 'circles'"),
+        (["--grid", "trailing"], r"steps over the entries of a table"),
+        (["steps=0"], r"steps must lie in 1 \.\.\. 10000"),
+        (["sampler.etta=1"], r"unknown key in sampler 'etta'; did you mean 'eta'"),
+        (["sampler.eta=-1", "--sampler", "ddim"], r"eta"),
+        (["guidance.interval=[3,1]"], r"interval"),
+        (["--sampler", "ddpm", "sampler.variance=learned_range"], r"variance"),
     ],
 )
 def test_sampling_mistakes_are_one_sentence(
-    world: World, tmp_path: Path, options: dict[str, object], message: str
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
-    arguments: dict[str, object] = {
-        "run": world.diffusion,
-        "captions": [],
-        "classes": [],
-        "n": 1,
-        "scale": 1.0,
-        "steps": 2,
-        "sampler": "ddim",
-        "grid": "uniform",
-        "seed": 0,
-        "out": tmp_path / "x.png",
-        "batch": 1,
-    } | options
-    run = Path(str(arguments.pop("run")))
-    with pytest.raises(ValueError, match=message):
-        sample(run, **arguments)  # type: ignore[arg-type]
+    out = tmp_path / "x.png"
+    assert main(["sample", str(world.diffusion), "-n", "1", "--steps", "2", "--out", str(out), *options]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert re.search(message, said), said
     assert not list(tmp_path.iterdir())
+
+
+def test_there_must_be_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sample", "nowhere"]) == 2
+    assert "there is no nowhere" in capsys.readouterr().err
+
+
+def test_sampling_is_configured_like_training(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["sampler.eta=1", "guidance.interval=[-2,5]", "--sampler", "ddim", "--steps", "2", "-n", "1", "--seed", "3"]
+    out = tmp_path / "x.png"
+    assert main(["sample", str(world.diffusion), *words, "--out", str(out)]) == 0
+    sampling = read_png(out).record["sampling"]
+    assert sampling["sampler"] == {"type": "sampler.ddim", "eta": 1.0}
+    assert sampling["guidance"]["interval"] == [-2.0, 5.0]
+    shown = capsys.readouterr().out
+    assert "sampler.eta=1 'guidance.interval=[-2,5]' --steps 2 --sampler ddim -n 1 --seed 4" in " ".join(shown.split())
+    assert main(["sample", "nowhere", *words, "--print-config"]) == 0
+    assert "eta: 1.0" in capsys.readouterr().out
 
 
 def test_damaged_models_are_refused(world: World, tmp_path: Path) -> None:

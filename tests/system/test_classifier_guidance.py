@@ -16,7 +16,9 @@ from tests.system.conftest import World, tiny_diffusion, tiny_trainer
 from calotype.cli import main
 from calotype.diffusion.classifier import Classifier
 from calotype.diffusion.curves import Cosine
+from calotype.diffusion.grids import UniformGrid
 from calotype.diffusion.guidance import ClassifierFree
+from calotype.diffusion.samplers import DDIM
 from calotype.diffusion.schedule import Schedule
 from calotype.errors import CorruptFile, UserError
 from calotype.files import read_json, read_tensors
@@ -54,9 +56,10 @@ def trained(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def developed(world: World, tmp_path: Path) -> Callable[..., torch.Tensor]:
-    def run(name: str = "a", model: Path | None = None, **extra: object) -> Path:
-        asked: dict[str, object] = {"captions": [], "classes": ["squares"], "n": 2, "scale": 2.0, "steps": 3}
-        asked |= {"sampler": "ddim", "grid": "uniform", "seed": 7, "out": tmp_path / f"{name}.png", "batch": 2}
+    def run(name: str = "a", model: Path | None = None, scale: float = 2.0, batch: int = 2, **extra: object) -> Path:
+        plan = Plan(DDIM(), UniformGrid(), ClassifierFree(scale), 3, batch)
+        asked: dict[str, object] = {"captions": [], "classes": ["squares"], "n": 2, "plan": plan, "seed": 7}
+        asked |= {"out": tmp_path / f"{name}.png"}
         return sample(model or world.diffusion, **(asked | extra)).grid  # type: ignore[arg-type]
 
     return run
@@ -188,7 +191,7 @@ def test_a_model_that_knows_no_null_is_not_guided_by_it(
     config = tiny_diffusion(world.pictures, str(world.autoencoder), steps=1)
     kept = {"class": replace(config.conditioners["class"], drop=0.0)}
     train_diffusion(replace(config, conditioners=kept, drop=0.0), tmp_path / "run")
-    with pytest.raises(UserError, match="scale 2 contrasts a wish with none, but this model was trained without"):
+    with pytest.raises(UserError, match="guidance contrasts a wish with none, but this model was trained without"):
         developed("a", tmp_path / "run")
     assert developed("b", tmp_path / "run", scale=1.0).exists()
 

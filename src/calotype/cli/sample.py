@@ -13,6 +13,13 @@ from calotype.cli.say import next_command
 
 def sample(
     run: Annotated[Path, typer.Argument(help="A run's folder of the second stage, or the demo's.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE",
+            help="What else shall differ: sampler.eta=1, grid.rho=5, guidance.interval=[-2,5]; see --print-config.",
+        ),
+    ] = None,
     captions: Annotated[
         list[str] | None, typer.Option("--caption", help="What to show, in words; may be given several times.")
     ] = None,
@@ -43,8 +50,22 @@ def sample(
     batch: Annotated[
         int, typer.Option(min=1, max=65_536, help="Pictures at a time: speed and memory, not content.")
     ] = 16,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print how it would be sampled as YAML and stop.")
+    ] = False,
 ) -> None:
     """Develop pictures out of noise."""
+    from calotype.config import resolve, to_yaml
+    from calotype.diffusion.grids import grids
+    from calotype.diffusion.guidance import ClassifierFree
+    from calotype.diffusion.samplers.base import samplers
+    from calotype.generation.generate import Plan
+
+    plan = Plan(samplers.create(sampler), grids.create(grid), ClassifierFree(scale), steps, batch)
+    plan = resolve(plan, None, overrides or [])
+    if print_config:
+        return typer.echo(to_yaml(plan), nl=False)
+
     from calotype.jobs.sample import sample as job
 
     job(
@@ -52,17 +73,31 @@ def sample(
         captions=captions or [],
         classes=classes or [],
         n=n,
-        scale=scale,
-        steps=steps,
-        sampler=sampler,
-        grid=grid,
+        plan=plan,
         seed=seed,
         out=out,
-        batch=batch,
         classifier=classifier,
         classifier_scale=classifier_scale,
     )
     wishes = [w for c in captions or [] for w in ("--caption", c)] + [w for c in classes or [] for w in ("--class", c)]
     if classifier is not None:
         wishes += ["--classifier", str(classifier), "--classifier-scale", f"{classifier_scale:g}"]
-    next_command("sample", run, *wishes, "-n", n, "--seed", seed + 1, comment="other pictures of the same")
+    chosen = {
+        "--scale": (scale, 3.0),
+        "--steps": (steps, 20),
+        "--sampler": (sampler, "dpmpp2m"),
+        "--grid": (grid, "karras"),
+    }
+    same = [str(word) for name, (value, default) in chosen.items() if value != default for word in (name, value)]
+    next_command(
+        "sample",
+        run,
+        *(overrides or []),
+        *wishes,
+        *same,
+        "-n",
+        n,
+        "--seed",
+        seed + 1,
+        comment="other pictures of the same",
+    )

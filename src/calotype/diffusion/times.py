@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from calotype.diffusion.curves import Cosine, Curve, LogNormal
+from calotype.diffusion.schedule import Schedule
 from calotype.errors import UserError
 from calotype.registry import Registry
 from calotype.types import Time
@@ -35,6 +36,10 @@ class TimeSampler(Protocol):
     @abstractmethod
     def quantile(self, u: Tensor) -> Time:
         """The time in (0, 1] below which a share u of all times lie, for u in (0, 1) (B,) float64; increasing."""
+
+    def check(self, schedule: Schedule) -> None:
+        """Raise `UserError` if these times are made for another schedule; any will do unless a member says so."""
+        return None
 
     def __call__(self, u: Tensor) -> Time:
         """One time in (0, 1] per sample, float64 (B,), from u (B,) uniform in [0, 1)."""
@@ -66,6 +71,10 @@ class StratifiedTimes(TimeSampler):
 
     of: TimeSampler = field(default_factory=UniformTimes)
 
+    def check(self, schedule: Schedule) -> None:
+        """That of the times inside."""
+        self.of.check(schedule)
+
     def quantile(self, u: Tensor) -> Time:
         """That of the times inside."""
         return self.of.quantile(u)
@@ -89,6 +98,15 @@ class DiscreteTimes(TimeSampler):
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise UserError(f"at least 1 step is needed, got {self.steps}; a table has 1000 usually")
+
+    def check(self, schedule: Schedule) -> None:
+        """A table has the entries that it has; on another curve any number of times may be visited."""
+        entries = schedule.curve.entries
+        if entries not in (None, self.steps):
+            raise UserError(
+                f"the times are the entries of a table of {self.steps}, but {schedule.curve} has {entries}; take "
+                f"objective.time_sampler.steps={entries}"
+            )
 
     def quantile(self, u: Tensor) -> Time:
         """t = (floor(T u) + 1) / T."""
@@ -178,6 +196,14 @@ class CurveTimes(TimeSampler):
 
     density: Curve = field(default_factory=LogNormal)
     curve: Curve = field(default_factory=Cosine)
+
+    def check(self, schedule: Schedule) -> None:
+        """The schedule's curve must be `curve`."""
+        if schedule.curve != self.curve:
+            raise UserError(
+                f"the times draw noise levels along {self.curve}, but the schedule is {schedule.curve}; give the times "
+                "the same curve (objective.time_sampler.curve)"
+            )
 
     def quantile(self, u: Tensor) -> Time:
         """curve.time(density.logsnr(u))."""

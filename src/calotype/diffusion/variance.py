@@ -114,6 +114,10 @@ class Variance(Protocol):
     outputs: ClassVar[int]
     """How many times the channels of x the network gives: 1, or 2 where it also says v."""
 
+    def check(self, schedule: Schedule) -> None:
+        """Raise `UserError` if this is made for another schedule to train on; any will do unless a member says so."""
+        return None
+
     @abstractmethod
     def log_variance(self, step: Transition, x_t: Latent, v: Tensor | None) -> Tensor:
         """The log of the reverse step's variance, in x_t's dtype, of a shape that broadcasts with x_t (B, ...).
@@ -190,6 +194,15 @@ class LearnedRange(Variance):
             raise UserError(
                 f"a learned variance needs weight > 0 and at least 2 steps, got {self.weight} and {self.steps}; the "
                 "paper uses 0.001 and the length of its table, and a variance that is not to be learned is fixed_small"
+            )
+
+    def check(self, schedule: Schedule) -> None:
+        """A table has the steps that it has."""
+        entries = schedule.curve.entries
+        if entries not in (None, self.steps):
+            raise UserError(
+                f"the bound is of a chain of {self.steps} steps, but {schedule.curve} is a table of {entries} entries; "
+                f"take variance.steps={entries}"
             )
 
     def log_variance(self, step: Transition, x_t: Latent, v: Tensor | None) -> Tensor:

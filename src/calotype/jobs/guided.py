@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from calotype.diffusion.guidance import Guidance
 from calotype.diffusion.schedule import Schedule
 from calotype.errors import UserError
 from calotype.files import read_json
@@ -46,13 +47,13 @@ def _like_model(config: ClassifierRun, run: Path) -> ClassifierRun:
         return replace(config, data=replace(config.data, side=side), autoencoder=str(run), schedule=schedule)
 
 
-def check_null(model: LatentDiffusion, scale: float) -> None:
-    """Raise `UserError` if classifier-free guidance is asked of a model that has never met an absent wish."""
+def check_null(model: LatentDiffusion, guidance: Guidance) -> None:
+    """Raise `UserError` if a guidance asks for the prediction without a wish, and the model has never met one."""
     members = model.conditioner.drops
-    if scale != 1 and members and model.conditioner.drop == 0 and min(members) == 0:
+    if guidance.asks_null and members and model.conditioner.drop == 0 and min(members) == 0:
         raise UserError(
-            f"guidance of scale {scale:g} contrasts a wish with none, but this model was trained without dropping any; "
-            "take scale 1, or train it again with drop=0.1"
+            "the guidance contrasts a wish with none, but this model was trained without dropping any; take scale 1, "
+            "or train it again with drop=0.1"
         )
 
 

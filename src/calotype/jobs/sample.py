@@ -38,13 +38,9 @@ def sample(
     captions: Sequence[str],
     classes: Sequence[str],
     n: int,
-    scale: float,
-    steps: int,
-    sampler: str,
-    grid: str,
+    plan: Plan,
     seed: int,
     out: Path | None,
-    batch: int,
     classifier: Path | None = None,
     classifier_scale: float = 1.0,
 ) -> Sampled:
@@ -55,10 +51,10 @@ def sample(
         classifier_scale: how hard.
 
     Raises:
-        UserError: no model there, a wish it was not trained with, an unknown class, sampler or grid, a classifier of
-            other latents, another schedule or other classes, guidance for a model that knows no null.
+        UserError: no model there, a wish it was not trained with, an unknown class, a classifier of other latents,
+            another schedule or other classes, guidance for a model that knows no null, a plan that the model's schedule
+            does not allow.
     """
-    plan = Plan(samplers.create(sampler), grids.create(grid), ClassifierFree(scale), steps, batch)
     folder = model_folder(run)
     model = LatentDiffusion.load(folder).to(best_device())
     wishes: dict[str, list[Any]] = {}
@@ -72,7 +68,8 @@ def sample(
     # a model without classes may be guided towards them all the same: then the classifier alone hears of them
     heard = {k: v for k, v in wishes.items() if k != "label" or steer is None or k in model.conditioner.reads}
     model.conditioner.check(heard)
-    check_null(model, scale)
+    check_null(model, plan.guidance)
+    plan.grid(model.denoiser.schedule, plan.steps)
     unheard = model.conditioner.unheard(heard)
     if unheard:
         console().print(
@@ -80,11 +77,12 @@ def sample(
             markup=False,
         )
     out = out or run / f"samples-seed{seed}.png"
+    sampler = samplers.name_of(plan.sampler)
     record = {"model": str(folder), "seed": seed, "sampling": to_plain(plan)}
     settings = {
-        "Steps": str(steps),
-        "Sampler": f"{sampler} {grid}",
-        "CFG scale": f"{scale:g}",
+        "Steps": str(plan.steps),
+        "Sampler": f"{sampler} {grids.name_of(plan.grid)}",
+        "CFG scale": f"{plan.guidance.scale if isinstance(plan.guidance, ClassifierFree) else 1:g}",
         "Seed": str(seed),
         "Size": f"{model.side}x{model.side}",
         "Version": f"Calotype {__version__}",
@@ -94,9 +92,9 @@ def sample(
         settings |= {"Classifier scale": f"{classifier_scale:g}"}
     pictures, paths = [], []
     labels = [", ".join(str(wishes[k][i]) for k in wishes) for i in range(n)] if wishes else None
-    with counting(f"sampling {n} pictures, {steps} steps of {sampler}", n * steps) as advance:
+    with counting(f"sampling {n} pictures, {plan.steps} steps of {sampler}", n * plan.steps) as advance:
         for update in generate(model, heard, plan, n=n, seed=seed, steer=steer):
-            advance(min(batch, n - update.first))
+            advance(min(plan.batch, n - update.first))
             if update.image is None:
                 continue
             for k, image in enumerate(update.image, update.first):

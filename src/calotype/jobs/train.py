@@ -224,11 +224,13 @@ def build_denoiser(config: DiffusionRun, autoencoder: Autoencoder, conditioner: 
     network = replace(
         config.network,
         in_channels=autoencoder.channels + (routes.spatial or 0),
-        out_channels=autoencoder.channels,
+        out_channels=autoencoder.channels * config.variance.outputs,
         context_width=routes.tokens,
         vector_width=routes.vector,
     )
-    return Denoiser(_built(network.build, "network"), config.schedule, config.parameterization)
+    return Denoiser(
+        _built(network.build, "network"), config.schedule, config.parameterization, variance=config.variance
+    )
 
 
 def _built(build: Callable[[], M], what: str) -> M:

@@ -97,7 +97,7 @@ class Wavelet(Stem):
     """Sub-bands of the 5/3 wavelet on channels, its inverse at the end: nothing is lost on the way. See `wavelet`.
 
     Args:
-        levels: 1 makes maps 2 times smaller, 2 makes them 4 times smaller.
+        levels: 1 ... 3; maps become 2^levels times smaller. The paper takes one or two.
 
     Raises:
         ValueError: another number of levels.
@@ -106,12 +106,12 @@ class Wavelet(Stem):
     levels: int = 1
 
     def __post_init__(self) -> None:
-        if self.levels not in (1, 2):
-            raise ValueError(f"levels must be 1 or 2, got {self.levels}")
+        if not 1 <= self.levels <= 3:
+            raise ValueError(f"levels must lie in 1 ... 3, got {self.levels}")
 
     @property
     def factor(self) -> int:
-        """2 or 4."""
+        """2, 4 or 8."""
         return 1 << self.levels
 
     def enter(self, incoming: int, width: int) -> nn.Module:

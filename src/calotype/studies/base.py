@@ -8,13 +8,13 @@ The same command again goes on where it stopped. What was found is reported as i
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from calotype.errors import UserError
 from calotype.files import read_json, write_json
-from calotype.registry import Registry, to_plain
+from calotype.registry import Registry, from_plain, to_plain
 from calotype.training.run import differences
 
 
@@ -31,6 +31,8 @@ class Study(Protocol):
         ...
 
 
+T = TypeVar("T")
+
 studies: Registry[Study] = Registry("study", "calotype.studies")
 
 
@@ -40,14 +42,15 @@ def claim(out: Path, study: Study, free: Collection[str] = ()) -> None:
     Args:
         out: the study's folder; made if missing. Its runs lie in it.
         study: what is to be done.
-        free: fields that may differ.
+        free: fields that may differ, with all that they hold.
 
     Raises:
         UserError: the folder holds a study of another size.
     """
     file, asked = out / "study.json", to_plain(study)
     if file.exists() and any(out.glob("*/checkpoints/step-*")):
-        changes = [c for c in differences(read_json(file), asked) if c.partition(":")[0] not in free]
+        changed = differences(read_json(file), asked)
+        changes = [c for c in changed if c.partition(":")[0].partition(".")[0] not in free]
         if changes:
             raise UserError(
                 f"{out} holds this study with other numbers ({'; '.join(changes)}); use the old ones to go on, or name "
@@ -55,3 +58,19 @@ def claim(out: Path, study: Study, free: Collection[str] = ()) -> None:
             )
     out.mkdir(parents=True, exist_ok=True)
     write_json(file, asked)
+
+
+def remembered(file: Path, cls: type[T], measure: Callable[[], T]) -> T:
+    """What was measured before and lies in `file`, or else what `measure` finds, which is put there.
+
+    So a study that was stopped measures nothing twice.
+
+    Args:
+        cls: the dataclass that it is.
+    """
+    if file.exists():
+        found: T = from_plain(read_json(file), cls)
+        return found
+    found = measure()
+    write_json(file, to_plain(found))
+    return found

@@ -20,6 +20,11 @@ from calotype.types import Denoise, Latent, Time
 class Guidance(Protocol):
     """How strongly a sample follows its condition."""
 
+    @property
+    @abstractmethod
+    def asks_null(self) -> bool:
+        """Whether the denoiser itself is asked what it predicts without a wish, which it must have learned."""
+
     @abstractmethod
     def __call__(self, denoiser: Denoiser, cond: Condition, null: Condition) -> Denoise:
         """(x_t, t) -> x_0 for the wishes `cond`; `null` (same routes, same B) is what "no wish" looks like.

@@ -22,6 +22,11 @@ class ClassifierFree(Extrapolation, Guidance):
 
     At every t the score is that of p_t(x) p_t(c | x)^scale. Args and errors are those of `Extrapolation`."""
 
+    @property
+    def asks_null(self) -> bool:
+        """Unless the scale is 1."""
+        return self.scale != 1
+
     def __call__(self, denoiser: Denoiser, cond: Condition, null: Condition) -> Denoise:
         """Both conditions in one batch, and only where guidance acts. Without any route there is nothing to contrast,
         and the prediction stays as it is. See `Guidance` for what is raised."""

@@ -28,6 +28,11 @@ class Autoguidance(Extrapolation, Guidance):
 
     worse: Denoiser = field(kw_only=True)
 
+    @property
+    def asks_null(self) -> bool:
+        """No, the other network is."""
+        return False
+
     def __call__(self, denoiser: Denoiser, cond: Condition, null: Condition) -> Denoise:
         """Both networks for `cond`. Raises `UserError` if their schedules differ."""
         return _against(self, denoiser, self.worse, cond, cond)
@@ -47,6 +52,11 @@ class ForeignNull(Extrapolation, Guidance):
 
     other: Denoiser = field(kw_only=True)
     null: Condition | None = field(default=None, kw_only=True)
+
+    @property
+    def asks_null(self) -> bool:
+        """No, the other network is."""
+        return False
 
     def __call__(self, denoiser: Denoiser, cond: Condition, null: Condition) -> Denoise:
         """`denoiser` for `cond` against `other` for null. Raises `UserError` if their schedules differ."""

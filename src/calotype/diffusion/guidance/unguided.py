@@ -15,6 +15,11 @@ from calotype.types import Denoise
 class Unguided(Guidance):
     """The conditional prediction as it is."""
 
+    @property
+    def asks_null(self) -> bool:
+        """No."""
+        return False
+
     def __call__(self, denoiser: Denoiser, cond: Condition, null: Condition) -> Denoise:
         """`denoiser.bind(cond)`."""
         return denoiser.bind(cond)
