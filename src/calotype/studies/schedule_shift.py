@@ -40,7 +40,7 @@ from calotype.studies.table import Table
 TRAINING, HELD_OUT = "embedded:fluent-people/train", "embedded:fluent-people/val"
 
 MAPS = 16
-"""Side of the network's largest feature maps; the stem brings every picture to it, so every size costs the same."""
+"""Side of the network's largest feature maps; the stem brings every picture to it, so sizes cost nearly the same."""
 
 COARSE = 16
 """Pixels of the side to which errors are averaged to see what the model knows of the picture as a whole."""
@@ -122,8 +122,8 @@ class ScheduleShift:
     """What noise a size needs: pixels at 64 and 128, with and without a shifted schedule and the multi-scale loss.
 
     The counterpart of Hoogeboom et al. 2023, https://arxiv.org/abs/2301.11093, tables 1 and 2: one U-ViT on pixels, one
-    recipe, as many steps, pictures and network operations for every member. A stem makes maps of 16 x 16 of every size,
-    so the sizes cost the same, too. "Shifted from 32" is a schedule that suits 32 x 32 and is moved by
+    recipe, as many steps, pictures and network operations for every member of a size. A stem makes maps of 16 x 16 of
+    either size, so 128 costs a quarter more than 64. "Shifted from 32" is a schedule that suits 32 x 32 and is moved by
     2 log(32 / side) in log-SNR; shifted from 64 it stays as it is at 64, so it is a member at 128 only. Emoji with
     captions, sampled without guidance by the same solver with steps equally far apart in time. The emoji have 64 pixels
     of their own; at 128 they are enlarged, so what a shift must make up for, that neighbouring pixels tell of one
