@@ -98,16 +98,22 @@ class Wavelet(Stem):
 
     Args:
         levels: 1 ... 3; maps become 2^levels times smaller. The paper takes one or two.
+        gain: how much louder the network hears the details than the coarse picture. Details of pictures are faint, and
+            so is the little noise that is to be found in them near t = 0: with a gain of 4 a network of the recipe
+            `pixel-emoji` is after 200 steps of 8 pictures where it is after 400 with 1 (loss, one seed).
 
     Raises:
-        ValueError: another number of levels.
+        ValueError: another number of levels, or a gain that is not positive.
     """
 
     levels: int = 1
+    gain: float = 4.0
 
     def __post_init__(self) -> None:
         if not 1 <= self.levels <= 3:
             raise ValueError(f"levels must lie in 1 ... 3, got {self.levels}")
+        if not 0 < self.gain <= 1000:
+            raise ValueError(f"gain must lie in (0, 1000], got {self.gain}; 4 is usual, 1 leaves the bands as they are")
 
     @property
     def factor(self) -> int:
@@ -116,7 +122,9 @@ class Wavelet(Stem):
 
     def enter(self, incoming: int, width: int) -> nn.Module:
         """The transform, then a 3x3 convolution."""
-        return nn.Sequential(Analysis(self.levels), nn.Conv2d(4**self.levels * incoming, width, 3, padding=1))
+        return nn.Sequential(
+            Analysis(self.levels, self.gain), nn.Conv2d(4**self.levels * incoming, width, 3, padding=1)
+        )
 
     def leave(self, width: int, outgoing: int) -> nn.Module:
         """A 3x3 convolution, then the inverse transform."""

@@ -92,15 +92,20 @@ def _along_height(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Analysis(nn.Module):
-    """`analyse` as a layer without weights, in float32 (float64 if the input is)."""
+    """`analyse` as a layer without weights, in float32 (float64 if the input is).
 
-    def __init__(self, levels: int) -> None:
+    Args:
+        gain: what the detail bands are multiplied by.
+    """
+
+    def __init__(self, levels: int, gain: float = 1.0) -> None:
         super().__init__()
-        self.levels = levels
+        self.levels, self.gain = levels, gain
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, 4^levels C, H / 2^levels, W / 2^levels)."""
-        return analyse(_wide(x), self.levels)
+        bands, coarse = analyse(_wide(x), self.levels), x.shape[1]
+        return torch.cat([bands[:, :coarse], self.gain * bands[:, coarse:]], 1)
 
 
 class Synthesis(nn.Module):

@@ -64,13 +64,25 @@ def test_patches_are_a_matrix_on_each_square() -> None:
 def test_the_wavelet_loses_nothing(levels: int) -> None:
     """With convolutions that copy, the stem is the identity."""
     n = 3 * 4**levels
-    enter, leave = Wavelet(levels).enter(3, n), Wavelet(levels).leave(n, 3)
+    enter, leave = Wavelet(levels, gain=1).enter(3, n), Wavelet(levels).leave(n, 3)
     for conv in (enter[1], leave[0]):  # type: ignore[index]
         nn.init.dirac_(conv.weight)
         nn.init.zeros_(conv.bias)
     x = draw(2, 3, 8, 16)
     assert torch.allclose(enter(x), analyse(x, levels), atol=1e-6)
     assert torch.allclose(leave(enter(x)), x, atol=1e-6)
+
+
+def test_details_are_louder() -> None:
+    x = draw(2, 3, 8, 16)
+    bands, loud = analyse(x, 2), Wavelet(2, gain=5).enter(3, 8)[0](x)  # type: ignore[index]
+    assert torch.equal(loud[:, :3], bands[:, :3]) and torch.allclose(loud[:, 3:], 5 * bands[:, 3:])
+
+
+@pytest.mark.parametrize("gain", [0.0, -1.0, float("nan"), float("inf")])
+def test_gains_that_cannot_be(gain: float) -> None:
+    with pytest.raises(ValueError, match="gain must lie in"):
+        Wavelet(gain=gain)
 
 
 @pytest.mark.parametrize("size", [0, 1, 17])

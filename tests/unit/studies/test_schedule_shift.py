@@ -32,7 +32,7 @@ FOUND = Found(4, Spread(30.5, 1.25), Spread(10.0, 0.5), (0.2,) * len(LEVELS), (0
 
 
 def test_every_shift_is_tried_with_both_losses_and_none_twice() -> None:
-    members = list(ScheduleShift().members())
+    members = list(ScheduleShift(references=(64, 32)).members())
     assert len(members) == len(set(members)) == len({m.name for m in members}) == 10
     assert [(m.side, m.reference) for m in members if m.multi_scale] == [
         (m.side, m.reference) for m in members if not m.multi_scale
