@@ -8,6 +8,8 @@
     Classifier        noisy samples -> log p(y | x_t)               classifier.py
     classifier, energy, keep_known, upsample: Denoise -> Denoise    wrappers/
     Sampler, Grid     from noise to data                            samplers/, grids.py
+    Variance          of the reverse steps, fixed or learned        variance.py
+    bounds, densities what data cost in bits                        likelihood.py, probability_flow.py, readout.py
     GaussianMixture   data for which all of this has exact answers  oracle.py
 
 Time runs from 0 (clean) to 1 (noise) everywhere; table indices exist only inside `Tabulated` and `Clock`.
@@ -74,7 +76,22 @@ from calotype.diffusion.parameterization import (
     parameterizations,
 )
 from calotype.diffusion.path import LinearPath, Path, VarianceExploding, VariancePreserving, paths
-from calotype.diffusion.samplers import DDIM, DDPM, DPMpp2M, Sampler, Step, samplers
+from calotype.diffusion.readout import Discretized, Gaussian, Readout, readouts
+from calotype.diffusion.samplers import (
+    DDIM,
+    DDPM,
+    PLMS,
+    DPMpp2M,
+    DPMpp2MSDE,
+    Euler,
+    EulerAncestral,
+    Heun,
+    Sampler,
+    Step,
+    UniPC,
+    invert,
+    samplers,
+)
 from calotype.diffusion.schedule import Schedule
 from calotype.diffusion.times import (
     CosMapTimes,
@@ -87,6 +104,7 @@ from calotype.diffusion.times import (
     UniformTimes,
     time_samplers,
 )
+from calotype.diffusion.variance import FixedLarge, FixedSmall, LearnedRange, Variance, variances
 from calotype.diffusion.weighting import (
     P2,
     MinSNR,
@@ -107,6 +125,7 @@ __all__ = [
     "DDPM",
     "EDM",
     "P2",
+    "PLMS",
     "VPSDE",
     "X0",
     "AbarLinear",
@@ -126,21 +145,30 @@ __all__ = [
     "CurveGrid",
     "CurveTimes",
     "DPMpp2M",
+    "DPMpp2MSDE",
     "Denoiser",
     "DiscreteTimes",
+    "Discretized",
     "Distance",
     "DynamicThreshold",
     "Epsilon",
+    "Euler",
+    "EulerAncestral",
+    "FixedLarge",
+    "FixedSmall",
     "Flow",
     "FlowVelocity",
     "ForeignNull",
+    "Gaussian",
     "GaussianMixture",
     "Grid",
     "Guidance",
+    "Heun",
     "Interpolated",
     "Karras",
     "Laplace",
     "Leading",
+    "LearnedRange",
     "Linear",
     "LinearPath",
     "Linspace",
@@ -157,6 +185,7 @@ __all__ = [
     "Objective",
     "Parameterization",
     "Path",
+    "Readout",
     "Sampler",
     "ScaledLinear",
     "Schedule",
@@ -171,6 +200,7 @@ __all__ = [
     "Trailing",
     "TruncatedSNR",
     "Unguided",
+    "UniPC",
     "UniformEDM",
     "UniformEpsilon",
     "UniformFlow",
@@ -178,6 +208,7 @@ __all__ = [
     "UniformTimes",
     "UniformVelocity",
     "UniformX0",
+    "Variance",
     "VarianceExploding",
     "VariancePreserving",
     "Velocity",
@@ -187,9 +218,12 @@ __all__ = [
     "distances",
     "grids",
     "guidances",
+    "invert",
     "parameterizations",
     "paths",
+    "readouts",
     "samplers",
     "time_samplers",
+    "variances",
     "weightings",
 ]
