@@ -110,7 +110,7 @@ class DiffusionRun:
 
     Raises:
         ValueError: drop outside [0, 1).
-        UserError: times or a variance made for another schedule.
+        UserError: times, a weighting or a variance made for another schedule.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -129,7 +129,7 @@ class DiffusionRun:
     def __post_init__(self) -> None:
         if not 0.0 <= self.drop < 1.0:
             raise ValueError(f"drop must lie in [0, 1), got {self.drop}")
-        self.objective.time_sampler.check(self.schedule)
+        self.objective.check(self.schedule)
         self.variance.check(self.schedule)
 
 

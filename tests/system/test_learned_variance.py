@@ -76,6 +76,7 @@ def test_a_folder_from_before_has_a_fixed_one(world: World, tmp_path: Path) -> N
         ),
         (["schedule.curve=linear", "objective.time_sampler=discrete", "objective.time_sampler.steps=50"], "steps=1000"),
         (["schedule.curve=linear", "variance=learned_range", "variance.steps=100"], "take variance.steps=1000"),
+        (["objective.weighting=sigmoid", "schedule.curve=shifted"], "objective.weighting.curve"),
         (["variance=learned_range", "variance.weight=0"], "weight > 0"),
     ],
 )

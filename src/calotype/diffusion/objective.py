@@ -16,7 +16,7 @@ from torch import Tensor
 from calotype.condition import Condition
 from calotype.diffusion.denoiser import Denoiser
 from calotype.diffusion.distance import Distance, MeanSquare
-from calotype.diffusion.schedule import rows, wide
+from calotype.diffusion.schedule import Schedule, rows, wide
 from calotype.diffusion.times import TimeSampler, UniformTimes
 from calotype.diffusion.variance import Prediction
 from calotype.diffusion.weighting import Weighting
@@ -33,6 +33,11 @@ class Objective:
     time_sampler: TimeSampler = field(default_factory=UniformTimes)
     distance: Distance = field(default_factory=MeanSquare)
 
+    def check(self, schedule: Schedule) -> None:
+        """Raise `UserError` if times or weighting are made for another schedule than this, which is trained on."""
+        self.time_sampler.check(schedule)
+        self.weighting.check(schedule)
+
     def __call__(
         self, denoiser: Denoiser, x_0: Latent, cond: Condition, t: Time, eps: Latent
     ) -> tuple[Tensor, Metrics]:
@@ -44,7 +49,8 @@ class Objective:
             eps: N(0, 1) noise like x_0.
 
         Returns:
-            The loss (B,) in float32, and metrics: "error_x0", the batch's unweighted mean |E[x_0 | x_t] - x_0|^2,
+            The loss (B,) in float32, and metrics: "error_x0", the batch's unweighted mean |E[x_0 | x_t] - x_0|^2 in
+            float64, for 1 / alpha^2 may be beyond float32,
             and those of `denoiser.variance.loss`.
 
         Raises:
@@ -61,4 +67,4 @@ class Objective:
         predicted = Prediction(x_0 + rows(c_out, x_0) * difference, v)
         for_variance, metrics = denoiser.variance.loss(denoiser.schedule, x_0, t, predicted)
         loss = weight.to(error) * self.distance(difference) + for_variance
-        return loss, {"error_x0": ((c_out**2).to(error) * error).mean(), **metrics}
+        return loss, {"error_x0": (c_out.double() ** 2 * error).mean(), **metrics}

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from calotype.diffusion.curves import Cosine, Curve
+from calotype.diffusion.schedule import Schedule
 from calotype.errors import UserError
 from calotype.registry import Registry
 
@@ -45,6 +46,10 @@ class Weighting(Protocol):
     def __call__(self, alpha: Tensor, sigma: Tensor, c_out: Tensor) -> Tensor:
         """The multiplier on |d_F|^2, of the shape of alpha, sigma > 0 and c_out (see `Coefficients`)."""
         return self.on_x_0(alpha, sigma) * c_out**2
+
+    def check(self, schedule: Schedule) -> None:
+        """Raise `UserError` if this is made for another schedule; any will do unless a member says so."""
+        return None
 
 
 weightings: Registry[Weighting] = Registry("weighting")
@@ -209,8 +214,7 @@ class Sigmoid(Weighting):
     Args:
         bias: log-SNR beyond which details stop to count; about 2 in the paper. Data that need a shifted curve
             (`Shifted`) need a bias shifted by as much.
-        curve: that of the schedule that is trained on, whose slope turns a mean over t into the integral. If it is not
-            the same, the weight at each level is multiplied by the ratio of the densities of the two.
+        curve: that of the schedule that is trained on, whose slope turns a mean over t into the integral.
 
     Raises:
         UserError: bias is not finite.
@@ -222,6 +226,14 @@ class Sigmoid(Weighting):
     def __post_init__(self) -> None:
         if not math.isfinite(self.bias):
             raise UserError(f"Sigmoid needs a finite bias in log-SNR, got {self.bias}; -3 to 2 is usual")
+
+    def check(self, schedule: Schedule) -> None:
+        """The schedule's curve must be `curve`: another one's slope would weigh by the ratio of the two densities."""
+        if schedule.curve != self.curve:
+            raise UserError(
+                f"the sigmoid weighting integrates along {self.curve}, but the schedule is {schedule.curve}; give it "
+                "the same curve (objective.weighting.curve)"
+            )
 
     def on_x_0(self, alpha: Tensor, sigma: Tensor) -> Tensor:
         """SNR sigmoid(bias - logsnr) |slope| at the time of that log-SNR."""

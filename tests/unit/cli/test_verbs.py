@@ -13,6 +13,10 @@ import pytest
 
 import calotype.recipes
 from calotype.cli import main
+from calotype.diffusion.grids import UniformGrid
+from calotype.diffusion.guidance import ClassifierFree
+from calotype.diffusion.samplers import DDIM
+from calotype.generation.generate import Plan
 from calotype.recipes import recipe
 
 
@@ -92,8 +96,8 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], di
 
 
 RUN = Path("runs/x")
-SAMPLE = {"captions": [], "classes": [], "n": 16, "scale": 3.0, "steps": 20, "sampler": "dpmpp2m", "grid": "karras"}
-SAMPLE |= {"seed": 0, "out": None, "batch": 16, "classifier": None, "classifier_scale": 1.0}
+SAMPLE = {"captions": [], "classes": [], "n": 16, "plan": Plan(), "seed": 0, "out": None}
+SAMPLE |= {"classifier": None, "classifier_scale": 1.0}
 EVALUATE = {"side": None, "limit": None, "perceptual": "lite0", "weights": None, "out": None}
 
 
@@ -154,18 +158,14 @@ EVALUATE = {"side": None, "limit": None, "perceptual": "lite0", "weights": None,
                     "captions": ["a red heart", "b"],
                     "classes": ["cat"],
                     "n": 4,
-                    "scale": 1.5,
-                    "steps": 9,
-                    "sampler": "ddim",
-                    "grid": "uniform",
+                    "plan": Plan(DDIM(), UniformGrid(), ClassifierFree(1.5), 9, 2),
                     "seed": 7,
                     "out": Path("o.png"),
-                    "batch": 2,
                     "classifier": None,
                     "classifier_scale": 1.0,
                 },
             ),
-            "--caption 'a red heart' --caption b --class cat -n 4 --seed 8",
+            "--class cat --scale 1.5 --steps 9 --sampler ddim --grid uniform -n 4 --seed 8",
         ),
         (
             "reconstruct runs/x a.png b.png --out o.png",
@@ -226,22 +226,6 @@ def test_components(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["components", "sampler"]) == 0
     out = capsys.readouterr().out
     assert "ddim" in out and "dpmpp2m" in out and "karras" not in out
-
-
-def test_defaults_of_sample_are_those_of_the_library() -> None:
-    from calotype.diffusion.grids import grids
-    from calotype.diffusion.guidance import ClassifierFree
-    from calotype.diffusion.samplers import samplers
-    from calotype.generation.generate import Plan
-
-    plan = Plan()
-    assert (plan.steps, plan.batch, plan.guidance) == (
-        SAMPLE["steps"],
-        SAMPLE["batch"],
-        ClassifierFree(SAMPLE["scale"]),
-    )
-    assert samplers.name_of(plan.sampler) == SAMPLE["sampler"]
-    assert grids.name_of(plan.grid) == SAMPLE["grid"]
 
 
 MISTAKES = {
