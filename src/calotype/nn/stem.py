@@ -3,6 +3,10 @@
 Maps at full resolution cost most of the time of a network on pixels and help little (Hoogeboom et al. 2023,
 https://arxiv.org/abs/2301.11093, section 3.3): a stem may make them smaller at once, and the last layer undoes it. It
 is part of the network; diffusion knows nothing of it and stays where it is.
+
+A network that predicts noise or velocity gives back what it cannot know: all of the noise, every number of it. So its
+first maps need at least as many channels as the stem makes numbers of each place, C factor^2. Narrower ones leave noise
+in every sample, unless the network predicts x_0.
 """
 
 from __future__ import annotations
