@@ -110,7 +110,7 @@ class DiffusionRun:
 
     Raises:
         ValueError: drop outside [0, 1).
-        UserError: times, a weighting or a variance made for another schedule.
+        UserError: times, a weighting or a variance made for another schedule, previews that it does not allow.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -131,6 +131,7 @@ class DiffusionRun:
             raise ValueError(f"drop must lie in [0, 1), got {self.drop}")
         self.objective.check(self.schedule)
         self.variance.check(self.schedule)
+        self.preview.times(self.schedule, self.variance)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,18 @@ from calotype.registry import from_plain, to_plain
 
 SMALL: dict[str, NetworkConfig] = {
     "unet": UNetConfig(3, 3, 8, (1, 2), blocks=1, attention=(False, True), head_width=8),
+    "unet-adm": UNetConfig(
+        3,
+        3,
+        8,
+        (1, 2),
+        blocks=1,
+        attention=(False, True),
+        head_width=8,
+        scale_shift=True,
+        resblock_updown=True,
+        linear_projections=True,
+    ),
     "uvit": UViTConfig(3, 3, 8, (1, 2), blocks=(1, 2), head_width=8),
 }
 STEMS: list[Stem] = [Convolution(), Patches(2), Wavelet(1), Wavelet(2)]
@@ -28,10 +40,10 @@ HEIGHT, WIDTH = 16, 8
 
 
 def test_every_member_is_tested_here() -> None:
-    assert {*networks} == {*SMALL}
+    assert {*networks} == {networks.name_of(config) for config in SMALL.values()}
 
 
-@pytest.fixture(params=itertools.product(networks, STEMS), ids=lambda p: f"{p[0]}-{p[1]}")
+@pytest.fixture(params=itertools.product(SMALL, STEMS), ids=lambda p: f"{p[0]}-{p[1]}")
 def config(request: pytest.FixtureRequest) -> NetworkConfig:
     name, stem = request.param
     return replace(SMALL[name], stem=stem)

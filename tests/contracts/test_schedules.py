@@ -118,6 +118,11 @@ def test_slope_is_the_derivative(curve):
     assert curve.slope(t.float()).dtype == torch.float32 and curve.slope(t.view(1, -1)).shape == (1, 997)
 
 
+def test_slope_is_negative_at_the_ends_and_infinite_where_logsnr_is(curve):
+    slope, infinite = curve.slope(ends), curve.logsnr(ends).isinf()
+    assert (slope < 0).all() and slope[infinite].isinf().all()
+
+
 def test_slope_is_there_without_gradients(curve):
     with torch.inference_mode():
         a = curve.slope(inside[:3].clone())

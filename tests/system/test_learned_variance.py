@@ -78,6 +78,10 @@ def test_a_folder_from_before_has_a_fixed_one(world: World, tmp_path: Path) -> N
         (["schedule.curve=linear", "variance=learned_range", "variance.steps=100"], "take variance.steps=1000"),
         (["objective.weighting=sigmoid", "schedule.curve=shifted"], "objective.weighting.curve"),
         (["variance=learned_range", "variance.weight=0"], "weight > 0"),
+        (["preview.grid=leading"], "steps over the entries of a table"),
+        (["preview.sampler=ddpm", "preview.sampler.variance=learned_range"], "take sampler.variance=fixed_small"),
+        (["preview.sampler=plms", "preview.grid=uniform", "preview.steps=20"], "take a grid that begins at 200"),
+        (["schedule.curve=linear", "preview.grid=uniform", "preview.steps=1001"], "take 1000 at most"),
     ],
 )
 def test_what_is_made_for_another_schedule_is_refused(world: World, words: list[str], message: str) -> None:

@@ -42,10 +42,20 @@ grids: Registry[Grid] = Registry("grid")
 class UniformGrid(Grid):
     """Equal steps in t, from 1 to 0. On a table of T betas these are the "trailing" indices of Lin et al. 2023,
     https://arxiv.org/abs/2305.08891, table 2; where steps does not divide T they lie between entries, and `Trailing`
-    rounds them."""
+    rounds them.
+
+    Raises:
+        UserError: when called, more steps than the table has entries.
+    """
 
     def __call__(self, schedule: Schedule, steps: int) -> Tensor:
         """t_i = 1 - i / steps."""
+        entries = schedule.curve.entries
+        if entries is not None and steps > entries:
+            raise UserError(
+                f"{steps} steps were asked of a table with {entries} entries, between which no network was trained; "
+                f"take {entries} at most"
+            )
         return torch.linspace(1, 0, _check_steps(steps) + 1, dtype=torch.float64)
 
 
@@ -75,8 +85,9 @@ class Karras(Grid):
     def __call__(self, schedule: Schedule, steps: int) -> Tensor:
         """The times at which sigma / alpha is (lerp of the ends to the power 1 / rho)^rho."""
         low, high = _offered(schedule, self.sigma_min, self.sigma_max)
-        ramp = torch.linspace(high ** (1 / self.rho), low ** (1 / self.rho), _check_steps(steps), dtype=torch.float64)
-        return _descend(schedule, self.rho * ramp.log())
+        # by the largest of them, for large numbers to large powers overflow
+        ramp = torch.linspace(1, (low / high) ** (1 / self.rho), _check_steps(steps), dtype=torch.float64)
+        return _descend(schedule, math.log(high) + self.rho * ramp.log())
 
 
 @grids.register("logsnr")
@@ -131,7 +142,7 @@ class CurveGrid(Grid):
         if not end < start:
             raise UserError(f"{self.curve} and {schedule.curve} have no noise level in common; choose another curve")
         s = torch.linspace(start, end, _check_steps(steps) + 1, dtype=torch.float64)
-        return torch.cat([schedule.time(self.curve.logsnr(s[:-1])), s.new_zeros(1)])
+        return _to_zero(schedule, schedule.time(self.curve.logsnr(s[:-1])))
 
 
 @grids.register("trailing")
@@ -222,8 +233,7 @@ def _entries(schedule: Schedule, steps: int, name: str) -> int:
         )
     if steps > entries:
         raise UserError(
-            f"{steps} steps were asked of a table with {entries} entries; the grid {name!r} takes {entries} at most, "
-            "'uniform' any number"
+            f"{steps} steps were asked of a table with {entries} entries; the grid {name!r} takes {entries} at most"
         )
     return entries
 
@@ -239,8 +249,8 @@ def _at_entries(index: Tensor, entries: int, steps: int, name: str) -> Tensor:
 
 
 def _offered(schedule: Schedule, sigma_min: float, sigma_max: float) -> tuple[float, float]:
-    # The last noisy time is 1/1000 or later: the first entry of the usual table, below which no network was trained.
-    ends = torch.tensor([1e-3, 1.0], dtype=torch.float64)
+    # The last noisy time is a table's first entry or later, as below it no network was trained; 1/1000 without a table.
+    ends = torch.tensor([1 / (schedule.curve.entries or 1000), 1.0], dtype=torch.float64)
     low, high = (-schedule.logsnr(ends) / 2).exp().tolist()
     if not max(low, sigma_min) < min(high, sigma_max):
         raise UserError(
@@ -256,7 +266,18 @@ def _offered(schedule: Schedule, sigma_min: float, sigma_max: float) -> tuple[fl
 
 
 def _descend(schedule: Schedule, log_sigma: Tensor) -> Tensor:
-    return torch.cat([schedule.time(-2 * log_sigma), log_sigma.new_zeros(1)])
+    return _to_zero(schedule, schedule.time(-2 * log_sigma))
+
+
+def _to_zero(schedule: Schedule, times: Tensor) -> Tensor:
+    """These times (steps,), then 0."""
+    times = torch.cat([times, times.new_zeros(1)])
+    if not bool((times.diff() < 0).all()):
+        raise UserError(
+            f"{len(times) - 1} steps over these noise levels lie too close together in the time of {schedule.curve} to "
+            "be told apart; take fewer steps, a narrower range, or the grid 'uniform'"
+        )
+    return times
 
 
 def _check_steps(steps: int) -> int:

@@ -19,6 +19,8 @@ from calotype.diffusion.grids import Grid, Karras
 from calotype.diffusion.guidance import ClassifierFree, Guidance
 from calotype.diffusion.samplers.base import Sampler
 from calotype.diffusion.samplers.dpmpp2m import DPMpp2M
+from calotype.diffusion.schedule import Schedule
+from calotype.diffusion.variance import Variance
 from calotype.model import LatentDiffusion
 from calotype.rng import SampleNoise
 from calotype.types import Denoise, Image, Latent
@@ -49,6 +51,12 @@ class Plan:
         for name, low, high in (("steps", 1, 10_000), ("batch", 1, 65_536)):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} must lie in {low} ... {high}, got {getattr(self, name)}")
+
+    def times(self, schedule: Schedule, variance: Variance) -> Tensor:
+        """The grid's times for a denoiser of this schedule and variance; raises `UserError` if they do not fit."""
+        times = self.grid(schedule, self.steps)
+        self.sampler.check(times, schedule, variance)
+        return times
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,7 @@ def generate(
         steer: comes after the plan's guidance: a classifier, a known part, ...
 
     Raises:
-        UserError: a wish of a kind that the model does not take.
+        UserError: a wish of a kind that the model does not take, a plan that its schedule does not allow.
         ValueError: sizes that do not fit, or numbers of wishes that differ from n.
     """
     for key, values in wishes.items():
@@ -97,7 +105,7 @@ def generate(
     shape = model.autoencoder.latent_shape(height or model.side, width or model.side)
     device = next(model.denoiser.parameters()).device
     schedule = model.denoiser.schedule
-    times = plan.grid(schedule, plan.steps)
+    times = plan.times(schedule, model.denoiser.variance)
     for first in range(0, n, plan.batch):
         last = min(n, first + plan.batch)
         with torch.no_grad():

@@ -69,7 +69,7 @@ def sample(
     heard = {k: v for k, v in wishes.items() if k != "label" or steer is None or k in model.conditioner.reads}
     model.conditioner.check(heard)
     check_null(model, plan.guidance)
-    plan.grid(model.denoiser.schedule, plan.steps)
+    plan.times(model.denoiser.schedule, model.denoiser.variance)
     unheard = model.conditioner.unheard(heard)
     if unheard:
         console().print(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from calotype.diffusion import Cosine, Linear, Schedule
+from calotype.diffusion import Cosine, Linear, LogLinear, Schedule, VarianceExploding
 from calotype.diffusion.classifier import Classifier
 
 x, t = torch.randn(3, 2, 4, 4), torch.tensor([0.1, 0.5, 0.9])
@@ -30,3 +30,11 @@ def test_the_network_is_told_time_by_the_schedules_clock_and_shown_unit_variance
         Classifier(network, schedule)(x, t)
         assert torch.allclose(seen["time"], schedule.clock(t)) and seen["time"].dtype == torch.float32
         assert torch.allclose(seen["x"], x, rtol=1e-6), "a variance preserving path needs no scaling"
+
+
+def test_the_network_is_shown_unit_variance_on_every_path():
+    seen = []
+    schedule = Schedule(LogLinear(-6, 6), VarianceExploding())
+    Classifier(lambda x, time: seen.append(x) or x.flatten(1), schedule)(x, t)
+    _, sigma = schedule.at(t)
+    assert torch.allclose(seen[0], x / (1 + sigma**2).sqrt().view(-1, 1, 1, 1), rtol=1e-5)

@@ -9,7 +9,18 @@ import torch
 from torch import nn
 
 from calotype.condition import Condition
-from calotype.diffusion import X0, Cosine, Denoiser, Epsilon, GaussianMixture, Schedule, Velocity
+from calotype.diffusion import (
+    EDM,
+    X0,
+    Cosine,
+    Denoiser,
+    Epsilon,
+    GaussianMixture,
+    LogLinear,
+    Schedule,
+    VarianceExploding,
+    Velocity,
+)
 from calotype.errors import UserError
 
 F64 = torch.float64
@@ -101,3 +112,19 @@ def test_an_output_of_another_shape_is_refused():
     denoiser = Denoiser(lambda x, time, cond: x[:, :1], SCHEDULE, Velocity())
     with pytest.raises(UserError, match=r"shape \(2, 1, 4, 4\) to a latent of shape \(2, 3, 4, 4\)"):
         denoiser(torch.zeros(2, 3, 4, 4), torch.tensor([0.5, 0.5]), NOTHING)
+
+
+def test_the_network_is_shown_unit_variance():
+    """c_in: data of deviation 0.5 under exploding noise arrive at the network with deviation 1."""
+    seen = []
+
+    def network(x, time, cond):
+        seen.append(x)
+        return x
+
+    schedule = Schedule(LogLinear(-6, 6), VarianceExploding())
+    t = torch.tensor([0.2, 0.8], dtype=F64)
+    x = torch.randn(2, 1, 4, 4, dtype=F64)
+    Denoiser(network, schedule, EDM(0.5))(x, t, NOTHING)
+    _, sigma = schedule.at(t)
+    assert torch.allclose(seen[0], x / (sigma**2 + 0.25).sqrt().view(-1, 1, 1, 1), rtol=1e-12)

@@ -16,6 +16,7 @@ from calotype.diffusion import (
     Leading,
     LinearPath,
     Linspace,
+    LogNormal,
     LogSNRGrid,
     ScaledLinear,
     Schedule,
@@ -73,6 +74,35 @@ def test_karras_on_a_table_runs_from_its_last_entry_to_its_first():
     assert sigma[:-1].tolist() == pytest.approx(expected, rel=1e-4) and sigma[-1] == 0
 
 
+@pytest.mark.parametrize("rho", [0.05, 1.0, 3.0, 50.0])
+def test_karras_has_equal_steps_in_the_root_of_sigma(rho):
+    sigma = noise_level(OPEN, Karras(rho=rho)(OPEN, 9))[:-1]
+    assert sigma[[0, 8]].tolist() == pytest.approx([80, 0.002], rel=1e-9)
+    steps = (sigma / 80 if rho < 1 else sigma).pow(1 / rho).diff()
+    assert torch.allclose(steps, steps[:1].expand(8), rtol=1e-6)
+
+
+def test_karras_and_logsnr_end_at_the_first_entry_of_a_table_whatever_its_length():
+    for steps in (20, 1000, 4000):
+        schedule = Schedule(ScaledLinear(steps=steps))
+        for grid in (Karras(sigma_min=1e-6), LogSNRGrid(sigma_min=1e-6)):
+            assert schedule.clock(grid(schedule, 5)[-2]).item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("grid", [Karras(), LogSNRGrid(), CurveGrid()], ids=str)
+@pytest.mark.parametrize("curve", [Laplace(b=0.1), LogNormal(std=0.1)], ids=str)
+def test_levels_that_no_two_times_can_tell_apart_are_refused(grid, curve):
+    """Nearly all of such a curve's time is spent at one noise level; multistep samplers would divide by a step of 0."""
+    with pytest.raises(UserError, match=r"20 steps .* too close together in the time of .*fewer steps"):
+        grid(Schedule(curve), 20)
+
+
+@pytest.mark.parametrize("rho", [1e-3, 1e17])
+def test_an_extreme_rho_is_refused_in_words(rho):
+    with pytest.raises(UserError, match="too close together"):
+        Karras(rho=rho, sigma_max=1e30)(OPEN, 20)
+
+
 def test_karras_reproduces_the_table_of_edm():
     sigma = noise_level(OPEN, Karras(sigma_min=0.002, sigma_max=80.0)(OPEN, 18))
     table = [80, 57.586, 40.786, 28.375, 19.352, 12.910, 8.401, 5.315, 3.257, 1.923, 1.088, 0.5854, 0.2964, 0.1395]
@@ -123,7 +153,7 @@ def test_a_range_without_end_is_refused_where_there_is_no_signal(grid):
 def test_tables_are_needed_and_have_only_so_many_entries(grid):
     with pytest.raises(UserError, match=r"entries of a table, and Cosine.* is none; take 'uniform'"):
         grid(OPEN, 10)
-    with pytest.raises(UserError, match=r"21 steps were asked of a table with 20 entries.*'uniform' any"):
+    with pytest.raises(UserError, match=r"21 steps were asked of a table with 20 entries.*takes 20 at most"):
         grid(Schedule(ScaledLinear(steps=20)), 21)
     table = Schedule(ScaledLinear(steps=20))
     assert sorted(entries(table, grid(table, 20))) == [*range(20)]
@@ -144,3 +174,8 @@ def test_wrong_fields_are_explained():
         Karras(sigma_min=100.0, sigma_max=200.0)(SD, 5)
     with pytest.raises(UserError, match="offset of at least 0"):
         Leading(-1)
+
+
+def test_no_time_between_entries_is_asked_for_in_vain():
+    with pytest.raises(UserError, match=r"21 steps were asked of a table with 20 entries.*take 20 at most"):
+        UniformGrid()(Schedule(ScaledLinear(steps=20)), 21)

@@ -74,6 +74,17 @@ def test_the_density_of_a_mixture(schedule, method, steps):
     assert torch.allclose(found, truth(MIXTURE, x), atol=1e-3)
 
 
+@each_schedule
+def test_data_may_lie_at_any_time(schedule):
+    """Samples at t_min are x_0 + sigma / alpha eps there, and so is the density that is found."""
+    t_min = 0.3
+    alpha, sigma = schedule.at(torch.tensor(t_min, dtype=F64))
+    noisy = GaussianMixture(MIXTURE.means, (MIXTURE.stds**2 + (sigma / alpha) ** 2).sqrt(), MIXTURE.weights)
+    x = noisy.draw(points(16, 2), torch.linspace(0, 0.99, 16, dtype=F64))
+    found = log_density(MIXTURE.denoise(schedule), x, schedule, unused, trace=ExactTrace(), t_min=t_min)
+    assert torch.allclose(found, truth(noisy, x), atol=1e-3)
+
+
 def test_the_density_of_a_mixture_integrates_to_one():
     """Over the plane, by the trapezoid: neither volumes nor normalisation are lost."""
     axis = torch.linspace(-4, 4, 33, dtype=F64)

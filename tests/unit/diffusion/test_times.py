@@ -97,6 +97,12 @@ def test_stratified_times_lie_one_in_each_slice(of):
         assert torch.equal(torch.bucketize(StratifiedTimes(of)(draw), edges), torch.arange(16))
 
 
+def test_stratified_times_draw_every_row_by_its_own_number():
+    u = torch.rand(16, generator=torch.Generator().manual_seed(0))
+    within = StratifiedTimes()(u) * 16 - torch.arange(16)
+    assert torch.allclose(within, u.double(), rtol=0, atol=1e-6)
+
+
 def test_discrete_times_are_the_entries_of_the_table():
     t = DiscreteTimes(1000)(torch.tensor([0.0, 0.0004, 0.9999]))
     assert torch.allclose(t, torch.tensor([0.001, 0.001, 1.0], dtype=F64))

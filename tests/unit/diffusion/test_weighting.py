@@ -32,6 +32,8 @@ from calotype.diffusion import (
     UniformTimes,
     UniformVelocity,
     UniformX0,
+    VarianceExploding,
+    VariancePreserving,
     Velocity,
 )
 from calotype.errors import UserError
@@ -95,6 +97,24 @@ def test_the_expected_weighted_error_is_the_stated_one(pair):
     on_eps = TABLE[(weighting, Epsilon())]
     m = weighting(alpha, sigma, c_out)
     assert torch.allclose((m * d**2).mean(0), (on_eps * d_eps**2).mean(0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("path", [VariancePreserving(), LinearPath(), VarianceExploding()], ids=str)
+@pytest.mark.parametrize(
+    ("weighting", "p"),
+    [
+        (UniformEpsilon(), Epsilon()),
+        (UniformX0(), X0()),
+        (UniformVelocity(), Velocity()),
+        (UniformFlow(), FlowVelocity()),
+        (UniformEDM(0.5), EDM(0.5)),
+    ],
+    ids=str,
+)
+def test_is_one_for_the_network_that_predicts_just_that_on_every_path(weighting, p, path):
+    amplitudes = path(logsnr)
+    m = weighting(*amplitudes, p.coefficients(*amplitudes).c_out)
+    assert torch.allclose(m, torch.ones_like(m), rtol=1e-12)
 
 
 def test_min_snr_is_exactly_zero_without_signal_and_finite():

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from calotype.nn.layers import ResBlock
 from calotype.nn.noisy_classifier import AttentionPool, NoisyClassifierConfig
 from calotype.nn.stem import Patches
-from calotype.nn.unet import UNetConfig
+from calotype.nn.unet import AtFactors, UNetConfig
 from calotype.registry import from_plain, to_plain
 
 HALF = UNetConfig(in_channels=3, channels=8, multipliers=(1, 2), blocks=1, attention=(False, True), head_width=8)
@@ -37,6 +38,21 @@ def test_gives_one_logit_per_class_for_any_size_and_all_alike_at_first(side, ste
     network = NoisyClassifierConfig(classes=5, half=half).build()
     logits = network(torch.randn(2, 3, side, side // 2), TIME)
     assert logits.shape == (2, 5) and not logits.any()
+
+
+@pytest.mark.parametrize("attention", [(False, True), AtFactors((2,))])
+def test_options_of_the_unet_hold_for_its_half(attention):
+    """ADM's classifiers are told the time by scale and shift, and halve maps in residual blocks."""
+    half = replace(
+        HALF, attention=attention, scale_shift=True, resblock_updown=True, plain_attention=True, time_width=12, heads=2
+    )
+    network, x = built(NoisyClassifierConfig(classes=5, half=half)), torch.randn(2, 3, 8, 8)
+    assert isinstance(network.downsamples[0], ResBlock) and network.middle1.attention is not None
+    assert network.down[0][0].block.embed.weight.shape == (16, 48) and network.pool.attention.heads == 2
+    assert not torch.allclose(network(x, TIME), network(x, TIME.flip(0)))
+    network(x, TIME).square().sum().backward()
+    for name, p in network.named_parameters():
+        assert p.grad is not None and p.grad.any(), name
 
 
 def test_sees_sample_and_time_and_no_neighbour():
@@ -84,3 +100,13 @@ def test_what_does_not_fit_is_explained():
         built()(torch.randn(2, 3, 7, 8), TIME)
     with pytest.raises(ValueError, match="built for 3 channels"):
         built()(torch.randn(2, 4, 8, 8), TIME)
+
+
+def test_every_weight_is_used():
+    """No stage is passed over: each weight changes the loss."""
+    torch.manual_seed(0)
+    network = built()
+    for p in network.parameters():  # what starts at zero would hide what lies behind it
+        torch.nn.init.normal_(p, std=0.3)
+    network(torch.randn(2, 3, 8, 8), TIME).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -34,8 +35,10 @@ class Curve(ABC):
         # exact by differentiating the formula itself: no second formula per curve that could disagree with the first
         with torch.inference_mode(False), torch.enable_grad():
             at = t.detach().double().clone().requires_grad_()
-            (slope,) = torch.autograd.grad(self.logsnr(at).sum(), at)
-        return slope.to(t.dtype)
+            logsnr = self.logsnr(at)
+            (slope,) = torch.autograd.grad(logsnr.sum(), at)
+        # at an open end a formula's derivative may be 0 / 0, or of the wrong sign for want of a sign of zero
+        return torch.where(logsnr.isinf(), -math.inf, slope).to(t.dtype)
 
     @property
     def entries(self) -> int | None:

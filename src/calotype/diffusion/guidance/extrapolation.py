@@ -53,7 +53,11 @@ class Extrapolation:
             raise UserError(f"rescale must lie in [0, 1], got {self.rescale}; 0 turns it off, 0.7 is usual")
 
     def extrapolated(self, schedule: Schedule, better: Denoise, pair: Pair) -> Denoise:
-        """Ask `pair` where guidance acts on some sample of the batch, `better` alone where it does not."""
+        """Ask `pair` where guidance acts on some sample of the batch, `better` alone where it does not.
+
+        Raises `UserError` if `rescale_of` is not defined at the noisy end of the schedule."""
+        if self.rescale:
+            self._check_rescale_of(schedule)
 
         def predict(x_t: Tensor, t: Tensor) -> Prediction:
             acts = self._acts(schedule.logsnr(t))
@@ -74,6 +78,14 @@ class Extrapolation:
             return torch.ones_like(logsnr, dtype=torch.bool)
         lowest, highest = self.interval
         return (lowest <= logsnr) & (logsnr <= highest)
+
+    def _check_rescale_of(self, schedule: Schedule) -> None:
+        end = self.rescale_of.coefficients(*schedule.at(torch.ones(1, dtype=torch.float64)))
+        if not end.c_skip.isfinite().all():
+            raise UserError(
+                f"rescale_of {type(self.rescale_of).__name__} is undefined at t = 1, where {schedule.curve} leaves no "
+                "signal; rescale x0 or velocity"
+            )
 
     def _rescaled(self, schedule: Schedule, x_0: Latent, x_better: Latent, x_t: Latent, t: Time) -> Latent:
         # F = (x_0 - c_skip x_t) / c_out, and one c_out per sample leaves the ratio of two standard deviations alone

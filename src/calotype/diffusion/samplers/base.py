@@ -15,6 +15,7 @@ from typing import ClassVar, Protocol
 from torch import Tensor
 
 from calotype.diffusion.schedule import Schedule
+from calotype.diffusion.variance import Variance
 from calotype.registry import Registry
 from calotype.types import Denoise, Latent, Noise
 
@@ -53,6 +54,11 @@ class Sampler(Protocol):
 
         Gradients are off inside, by `no_grad` rather than `inference_mode`, so that a guidance may turn them on.
         """
+
+    def check(self, times: Tensor, schedule: Schedule, variance: Variance) -> None:
+        """Raise `UserError` if a walk over these times, by a denoiser of this variance, cannot go well; every walk can
+        unless a member says so."""
+        return None
 
 
 samplers: Registry[Sampler] = Registry("sampler", "calotype.diffusion.samplers")

@@ -35,9 +35,10 @@ class Churn:
     noise: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (self.amount >= 0 and self.noise > 0):
+        if not (self.amount >= 0 and 0 < self.noise < math.inf):
             raise UserError(
-                f"churn needs amount >= 0 and noise > 0, got {self.amount} and {self.noise}; 0 and 1 turn it off"
+                f"churn needs amount >= 0 and a finite noise > 0, got {self.amount} and {self.noise}; 0 and 1 turn it "
+                "off"
             )
         if not 0 <= self.low < (math.inf if self.high is None else self.high):
             raise UserError(f"churn needs 0 <= low < high, got {self.low} and {self.high}; swap or widen them")

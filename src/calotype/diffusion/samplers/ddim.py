@@ -55,9 +55,10 @@ class DDIM(Sampler):
     Exact for a single data point, whatever the steps. eta = 0 is Euler's method for the probability flow in
     sigma / alpha, and on the linear path also Euler's method for the flow dx = (eps - x_0) dt.
 
-    Its last step reaches alpha = 1, sigma = 0. Code that ends at the first entry of a table instead (CompVis; diffusers
-    with `set_alpha_to_one=False`) returns what `Step` shows one step earlier on a grid that ends at 1 / T. diffusers
-    steps to the index t - T // N, the next grid point only where N divides T.
+    Its last step reaches the curve's clean end: alpha = 1, sigma = 0, or as near as the curve goes. Code that ends at
+    the first entry of a table instead (CompVis; diffusers with `set_alpha_to_one=False`) returns what `Step` shows one
+    step earlier on a grid that ends at 1 / T. diffusers steps to the index t - T // N, the next grid point only where N
+    divides T.
 
     Raises:
         UserError: eta outside [0, 1].

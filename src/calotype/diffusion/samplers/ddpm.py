@@ -13,6 +13,7 @@ from torch import Tensor
 from calotype.diffusion.samplers.base import Sampler, Step, samplers
 from calotype.diffusion.schedule import Schedule
 from calotype.diffusion.variance import FixedSmall, Transition, Variance, predictor
+from calotype.errors import UserError
 from calotype.types import Denoise, Latent, Noise
 
 
@@ -32,13 +33,21 @@ class DDPM(Sampler):
             s and t (right for N(0, I) data), or `LearnedRange`, of the denoisers that say it.
 
     Raises:
-        UserError: while sampling, a learned variance is asked of a denoiser that has none.
+        UserError: when checked or while sampling, a learned variance is asked of a denoiser that has none.
     """
 
     order: ClassVar[int] = 1
     stochastic: ClassVar[bool] = True
 
     variance: Variance = field(default_factory=FixedSmall)
+
+    def check(self, times: Tensor, schedule: Schedule, variance: Variance) -> None:
+        """A variance that is read off the network must have been learned."""
+        if self.variance.outputs > variance.outputs:
+            raise UserError(
+                f"{self} reads the variance off the network, which was trained with {variance} and gives none; take "
+                "sampler.variance=fixed_small, or train with variance=learned_range"
+            )
 
     @torch.no_grad()
     def __call__(self, denoise: Denoise, x: Latent, times: Tensor, schedule: Schedule, noise: Noise) -> Iterator[Step]:

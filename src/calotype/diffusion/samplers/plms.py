@@ -12,7 +12,12 @@ from torch import Tensor
 
 from calotype.diffusion.samplers.base import Sampler, Step, samplers
 from calotype.diffusion.schedule import Schedule
+from calotype.diffusion.variance import Variance
+from calotype.errors import UserError
 from calotype.types import Denoise, Latent, Noise
+
+FARTHEST = 200.0
+"""Largest sigma / alpha to begin at: DDPM's table ends at 158."""
 
 _ADAMS_BASHFORTH = (
     (1.0,),
@@ -31,8 +36,8 @@ class PLMS(Sampler):
         x_s = alpha_s / alpha_t x_t + (sigma_s - alpha_s sigma_t / alpha_t) e
 
     with e = (55 eps - 59 eps' + 37 eps'' - 9 eps''') / 24 in place of eps, primes for the steps before. The weights are
-    those of equal steps in sigma / alpha, which no usual grid has, so the order is 2; the grid should be equal in t, or
-    graded as smoothly.
+    those of equal steps in sigma / alpha, which no usual grid has, so the order is 2. The grid should be graded: equal
+    steps in t of a table of betas are, those of a cosine are not and let it explode.
 
     Where sigma / alpha is infinite (alpha = 0), the step is DDIM's; a warm step that would look at t = 0 is left out.
     As for `Heun`, steps in sigma / alpha should be graded. diffusers steps to the index t - T // N, so that it agrees
@@ -48,6 +53,16 @@ class PLMS(Sampler):
     stochastic: ClassVar[bool] = False
 
     runge_kutta: bool = True
+
+    def check(self, times: Tensor, schedule: Schedule, variance: Variance) -> None:
+        """The first step in sigma / alpha must not begin far out, where a slope of the network is multiplied by it."""
+        ratio = (-schedule.logsnr(times[:2]) / 2).exp()
+        first = float(ratio[ratio.isfinite()][:1].sum())
+        if first > FARTHEST:
+            raise UserError(
+                f"plms steps in sigma / alpha, which these times begin at {first:.3g}; take a grid that begins at "
+                f"{FARTHEST:g} or below, such as karras, or the sampler ddim"
+            )
 
     @torch.no_grad()
     def __call__(self, denoise: Denoise, x: Latent, times: Tensor, schedule: Schedule, noise: Noise) -> Iterator[Step]:

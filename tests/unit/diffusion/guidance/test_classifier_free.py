@@ -21,6 +21,7 @@ from calotype.diffusion import (
     Velocity,
 )
 from calotype.diffusion.guidance import DynamicThreshold
+from calotype.diffusion.parameterization import Mixed
 from calotype.diffusion.variance import LearnedRange, predictor
 from calotype.errors import UserError
 
@@ -185,6 +186,15 @@ def test_near_t_0_its_score_is_that_of_the_tilted_density(scale):
     denoise = ClassifierFree(scale)(Denoiser(Exact(), SCHEDULE, X0()), mean_of(1.0, 5), mean_of(0.0, 5))
     x_0 = denoise(x.detach().view(5, 1, 1, 1), time).flatten()
     assert torch.allclose((alpha * x_0 - x.detach()) / sigma**2, expected, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("p", [Epsilon(), Mixed()], ids=str)
+def test_a_quantity_that_is_undefined_without_signal_is_not_rescaled_there(p):
+    denoiser = Denoiser(lambda x, time, cond: cond.spatial, Schedule(Cosine(None, None)), Velocity())
+    args = denoiser, Condition(spatial=torch.ones(1, 3, 8, 8)), Condition(spatial=torch.zeros(1, 3, 8, 8))
+    with pytest.raises(UserError, match=r"rescale_of .* undefined at t = 1.* rescale x0 or velocity"):
+        ClassifierFree(5.0, rescale=0.7, rescale_of=p)(*args)
+    ClassifierFree(5.0, rescale_of=p)(*args)
 
 
 def test_standard_deviations_can_be_those_of_the_networks_own_output():

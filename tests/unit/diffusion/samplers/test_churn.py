@@ -52,7 +52,9 @@ def test_ends_where_the_schedule_does():
     assert later == 1 and torch.equal(moved, x), "no signal, nothing to add noise to"
 
 
-@pytest.mark.parametrize("fields", [{"amount": -1.0}, {"noise": 0.0}, {"low": 2.0, "high": 1.0}, {"low": -1.0}])
+@pytest.mark.parametrize(
+    "fields", [{"amount": -1.0}, {"noise": 0.0}, {"noise": math.inf}, {"low": 2.0, "high": 1.0}, {"low": -1.0}]
+)
 def test_impossible_fields_are_refused(fields):
     with pytest.raises(UserError, match="churn needs"):
         Churn(**fields)

@@ -38,6 +38,12 @@ def test_refinements_make_it_exact(schedule):
     assert there_and_back(schedule, down, 40) < 1e-9 < there_and_back(schedule, down, 0)
 
 
+def test_refinements_need_few_steps_on_a_path_that_does_not_keep_the_variance():
+    """Without the factor of the correction ten steps and twenty refinements leave 3e-5."""
+    schedule = Schedule(Cosine(), LinearPath())
+    assert there_and_back(schedule, UniformGrid()(schedule, 10), 20) < 1e-6
+
+
 def test_a_point_is_inverted_exactly_by_any_steps():
     """x_0 known: at t the sample shows eps, and at every s it is alpha_s x_0 + sigma_s eps."""
     schedule, point = SCHEDULES[1], torch.tensor([0.7], dtype=F64)
