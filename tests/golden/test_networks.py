@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from benchmarks.peers import their_autoencoder, their_unet
+from benchmarks.peers import their_adm, their_autoencoder, their_unet
 from torch import Tensor, nn
 
 from calotype.autoencoder.latent import LatentAutoencoderConfig
@@ -42,6 +42,14 @@ UNET: Rules = (
     (r"\.out\.", ".to_out.0."),
     (r"\.feed_forward\.up", ".ff.net.0.proj"),
     (r"\.feed_forward\.down", ".ff.net.2"),
+)
+
+ADM: Rules = (
+    (r"\.(\d+)\.attention\.", r".\1.transformer."),
+    (r"^middle1\.attention\.", "middle1.transformer."),
+    (r"\.transformer\.norm", ".transformer.group_norm"),
+    (r"\.transformer\.attention\.", ".transformer."),
+    *UNET,
 )
 
 AUTOENCODER: Rules = (
@@ -124,6 +132,19 @@ UNETS = {
         vector_width=10,
     ),
     "no condition": UNetConfig(channels=128, multipliers=(1, 2), blocks=1, attention=(False, True), head_width=128),
+    "scale and shift, depth and heads by level": UNetConfig(
+        channels=128,
+        multipliers=(1, 2),
+        blocks=1,
+        attention=(True, True),
+        depth=(1, 2),
+        heads=(2, 8),
+        context_width=24,
+        vector_width=512,
+        vector_mlp=False,
+        scale_shift=True,
+        linear_projections=True,
+    ),
 }
 
 
@@ -147,6 +168,36 @@ def test_unet(name: str) -> None:
         ).sample
 
     compare(ours, theirs, names, both)
+
+
+@pytest.mark.parametrize("scale_shift", [True, False])
+def test_adm(scale_shift: bool) -> None:
+    """Attention alone, maps resampled in residual blocks, and classes that are added to the time."""
+    config = UNetConfig(
+        3,
+        6,
+        channels=128,
+        multipliers=(1, 2, 2),
+        blocks=1,
+        attention=(False, True, False),
+        head_width=64,
+        vector_width=512,
+        vector_mlp=False,
+        plain_attention=True,
+        scale_shift=scale_shift,
+        resblock_updown=True,
+    )
+    ours, theirs = config.build(), their_adm(config, classes=5)
+    table = nn.Embedding(5, 512)
+    pair = nn.ModuleDict({"network": ours, "table": table})
+    names = give_weights(pair, theirs, ((r"^network\.", ""), (r"^table\.", "class_embedding."), *ADM))
+    g = torch.Generator().manual_seed(2)
+    x, time, labels = torch.randn(2, 3, 8, 12, generator=g), torch.tensor([17.0, 801.5]), torch.tensor([4, 1])
+
+    def both() -> tuple[Tensor, Tensor]:
+        return ours(x, time, Condition(vector=table(labels))), theirs(x, time, class_labels=labels).sample
+
+    compare(pair, theirs, names, both)
 
 
 AUTOENCODERS = {

@@ -121,6 +121,7 @@ class TextConfig:
         length: word pieces per caption; longer captions are cut.
         vocabulary: upper limit of the number of word pieces learned.
         drop: probability of dropping the caption alone.
+        head_width: channels of a head; None = width / heads.
     """
 
     width: int = 256
@@ -129,6 +130,7 @@ class TextConfig:
     length: int = 32
     vocabulary: int = 2048
     drop: float = 0.0
+    head_width: int | None = None
 
     def __post_init__(self) -> None:
         self.transformer(self.vocabulary)  # which checks the sizes
@@ -136,7 +138,7 @@ class TextConfig:
 
     def transformer(self, vocabulary: int) -> TextTransformerConfig:
         """The transformer over this many word pieces."""
-        return TextTransformerConfig(vocabulary, self.length, self.width, self.depth, self.heads)
+        return TextTransformerConfig(vocabulary, self.length, self.width, self.depth, self.heads, self.head_width)
 
     def lacks(self, corpus: Corpus) -> str:
         """Captions, where there are none."""

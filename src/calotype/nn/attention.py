@@ -1,7 +1,8 @@
 """The spatial transformer: positions attend to one another, then to the condition's tokens.
 
 Rombach et al. 2022, https://arxiv.org/abs/2112.10752, section 3.3. Order as in the released weights: self-attention,
-cross-attention, feed-forward (the paper's table 16 swaps the last two).
+cross-attention, feed-forward (the paper's table 16 swaps the last two). Networks that read no tokens may do with
+attention alone, `AttentionBlock`.
 """
 
 from __future__ import annotations
@@ -40,14 +41,15 @@ class Attention(nn.Module):
         width: of x and of the result.
         context: width of the tokens that are read.
         heads: number of heads; each is width / heads wide.
+        bias: of queries, keys and values; transformers have none.
     """
 
-    def __init__(self, width: int, context: int, heads: int) -> None:
+    def __init__(self, width: int, context: int, heads: int, *, bias: bool = False) -> None:
         super().__init__()
         self.heads = heads
-        self.query = nn.Linear(width, width, bias=False)
-        self.key = nn.Linear(context, width, bias=False)
-        self.value = nn.Linear(context, width, bias=False)
+        self.query = nn.Linear(width, width, bias=bias)
+        self.key = nn.Linear(context, width, bias=bias)
+        self.value = nn.Linear(context, width, bias=bias)
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -99,7 +101,18 @@ class TransformerBlock(nn.Module):
 
 
 class SpatialTransformer(nn.Module):
-    """x + proj_out(transformer(proj_in(norm(x)))), positions as tokens; with `zero_init` it starts as the identity."""
+    """x + proj_out(transformer(proj_in(norm(x)))), positions as tokens; with `zero_init` it starts as the identity.
+
+    Args:
+        width: C.
+        context: width of the tokens that are read, or None.
+        heads: of every attention.
+        depth: number of transformer blocks.
+        dropout: in feed-forward layers.
+        zero_init: proj_out is zero at first.
+        linear_projections: proj_in and proj_out are matrices on tokens, as in Stable Diffusion 2 and XL, instead of 1x1
+            convolutions on maps: the same function, of weights of another shape.
+    """
 
     def __init__(
         self,
@@ -109,20 +122,52 @@ class SpatialTransformer(nn.Module):
         depth: int,
         dropout: float = 0.0,
         zero_init: bool = True,
+        linear_projections: bool = False,
     ) -> None:
         super().__init__()
         self.norm = group_norm(width, 1e-6)
-        self.proj_in = nn.Conv2d(width, width, 1)
+        self.linear = linear_projections
+        self.proj_in = nn.Linear(width, width) if linear_projections else nn.Conv2d(width, width, 1)
         self.blocks = nn.ModuleList(TransformerBlock(width, context, heads, dropout) for _ in range(depth))
-        self.proj_out = nn.Conv2d(width, width, 1)
+        self.proj_out = nn.Linear(width, width) if linear_projections else nn.Conv2d(width, width, 1)
         if zero_init:
             zero(self.proj_out)
 
     def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """x (B, width, H, W) -> the same shape."""
-        h = self.proj_in(self.norm(x))
-        tokens = h.flatten(2).transpose(1, 2)
+        """x (B, width, H, W), context (B, L, context), mask (B, L) True = attend -> the shape of x."""
+        h = self.norm(x)
+        tokens = self.proj_in(_tokens(h)) if self.linear else _tokens(self.proj_in(h))
         for block in self.blocks:
             tokens = block(tokens, context, mask)
-        out: Tensor = x + self.proj_out(tokens.transpose(1, 2).reshape(h.shape))
-        return out
+        h = _map(self.proj_out(tokens), x) if self.linear else self.proj_out(_map(tokens, x))
+        return x + h
+
+
+class AttentionBlock(nn.Module):
+    """x + out(softmax(Q K^T / sqrt(d)) V) of norm(x), positions as tokens; with `zero_init` it starts as the identity.
+
+    What Dhariwal & Nichol 2021, https://arxiv.org/abs/2105.05233, and the unconditional networks of latent diffusion
+    have in place of a transformer: queries, keys and values with bias, no feed-forward layer, nothing else to read.
+    """
+
+    def __init__(self, width: int, heads: int, zero_init: bool = True) -> None:
+        super().__init__()
+        self.norm = group_norm(width, 1e-5)
+        self.attention = Attention(width, width, heads, bias=True)
+        if zero_init:
+            zero(self.attention.out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, width, H, W) -> the same shape."""
+        tokens = _tokens(self.norm(x))
+        return x + _map(self.attention(tokens, tokens), x)
+
+
+def _tokens(x: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, HW, C)."""
+    return x.flatten(2).transpose(1, 2)
+
+
+def _map(tokens: Tensor, like: Tensor) -> Tensor:
+    """(B, HW, C) -> (B, C, H, W), the shape of `like`."""
+    return tokens.transpose(1, 2).reshape(like.shape)

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from calotype.condition import Condition
+from calotype.errors import UserError
 from calotype.nn.layers import group_norm, timestep_embedding
-from calotype.nn.sizes import LEVELS, WIDEST, check_sizes, check_widths
+from calotype.nn.sizes import LEVELS, WIDEST, PerLevel, at_level, check_per_level, check_sizes, check_widths
 from calotype.nn.stem import Convolution, Stem
 from calotype.registry import Registry
 
@@ -29,10 +30,14 @@ class NetworkConfig(ABC):
         in_channels, out_channels: of the latent, spatial conditions included in the first.
         channels: width of the outermost level.
         multipliers: width of level i is channels * multipliers[i].
-        head_width: channels per attention head; wider levels have more heads.
-        heads: heads at every level, `head_width` aside, as in Stable Diffusion 1 (8); None = by `head_width`.
+        head_width: channels per attention head, one number for all levels or one each; wider levels have more heads.
+        heads: heads of an attention, `head_width` aside, as in Stable Diffusion 1 (8); one number for all levels or one
+            each; None = by `head_width`.
         context_width: width of the tokens it reads, or None.
         vector_width: width of the vector condition, or None.
+        vector_mlp: whether the vector goes through an MLP of its own before it is added to the time's; False = it is
+            added as it is, as Dhariwal & Nichol 2021, https://arxiv.org/abs/2105.05233, do with an embedding per class.
+        time_width: sines and cosines that the time comes as; the embedding is four times as wide; None = channels.
         dropout: in residual blocks and feed-forward layers, where `dropout_from` allows it.
         dropout_from: only on maps at least this many times smaller than the input; 1 = everywhere. Hoogeboom et al.
             2023, https://arxiv.org/abs/2301.11093, section 3.2, find it of use at low resolutions alone.
@@ -42,16 +47,19 @@ class NetworkConfig(ABC):
 
     Raises:
         ValueError: a size out of bounds, heads that do not divide a width, dropout that would act nowhere.
+        UserError: a vector that is not as wide as the embedding that it is to be added to.
     """
 
     in_channels: int = 4
     out_channels: int = 4
     channels: int = 128
     multipliers: tuple[int, ...] = (1, 2, 4)
-    head_width: int = field(default=32, kw_only=True)
-    heads: int | None = field(default=None, kw_only=True)
+    head_width: PerLevel = field(default=32, kw_only=True)
+    heads: PerLevel | None = field(default=None, kw_only=True)
     context_width: int | None = field(default=None, kw_only=True)
     vector_width: int | None = field(default=None, kw_only=True)
+    vector_mlp: bool = field(default=True, kw_only=True)
+    time_width: int | None = field(default=None, kw_only=True)
     dropout: float = field(default=0.0, kw_only=True)
     dropout_from: int = field(default=1, kw_only=True)
     zero_init: bool = field(default=True, kw_only=True)
@@ -62,12 +70,12 @@ class NetworkConfig(ABC):
         check_sizes(
             in_channels=(self.in_channels, WIDEST),
             out_channels=(self.out_channels, WIDEST),
-            head_width=(self.head_width, 1024),
-            heads=(self.heads, 1024),
             context_width=(self.context_width, 2 * WIDEST),
             vector_width=(self.vector_width, 2 * WIDEST),
+            time_width=(self.time_width, WIDEST),
             dropout_from=(self.dropout_from, 16 * 2**LEVELS),
         )
+        check_per_level(len(self.multipliers), head_width=(self.head_width, 1024), heads=(self.heads, 1024))
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
         if self.dropout and self.dropout_from > self.factor:
@@ -75,6 +83,22 @@ class NetworkConfig(ABC):
                 f"dropout_from must not exceed {self.factor}, how many times smaller than the input the smallest maps "
                 f"are, got {self.dropout_from}"
             )
+        if not self.vector_mlp and self.vector_width not in (None, self.embedding_width):
+            raise UserError(
+                f"a vector that is added as it is (network.vector_mlp=false) must be {self.embedding_width} wide, like "
+                f"the time's embedding, got {self.vector_width}; give its conditioner that width, or take "
+                "network.vector_mlp=true"
+            )
+
+    @property
+    def time_channels(self) -> int:
+        """Sines and cosines that the time comes as."""
+        return self.time_width or self.channels
+
+    @property
+    def embedding_width(self) -> int:
+        """Width of the embedding of time and vector."""
+        return 4 * self.time_channels
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -91,20 +115,21 @@ class NetworkConfig(ABC):
         """What the input's sides must be multiples of."""
         return self.factors[-1]
 
-    def heads_at(self, width: int) -> int:
-        """Number of heads of an attention this wide."""
-        return self.heads or max(1, width // self.head_width)
+    def heads_at(self, level: int) -> int:
+        """Number of heads of an attention at a level."""
+        if self.heads is not None:
+            return at_level(self.heads, level)
+        return max(1, self.widths[level] // at_level(self.head_width, level))
 
     def dropout_at(self, level: int) -> float:
         """The probability of dropout at a level."""
         return self.dropout if self.factors[level] >= self.dropout_from else 0.0
 
-    def _check_heads(self, width: int) -> None:
-        if width % self.heads_at(width) or (self.heads is None and width % self.head_width):
-            raise ValueError(
-                f"{f'head_width {self.head_width}' if self.heads is None else f'heads {self.heads}'} "
-                f"does not divide the width {width}"
-            )
+    def _check_heads(self, level: int) -> None:
+        width = self.widths[level]
+        name, of = ("head_width", self.head_width) if self.heads is None else ("heads", self.heads)
+        if width % at_level(of, level):
+            raise ValueError(f"{name} {at_level(of, level)} does not divide the width {width}")
 
     @abstractmethod
     def build(self) -> Network:
@@ -116,6 +141,11 @@ class NetworkConfig(ABC):
         words of a run's config; None if nothing has to be, or can be, changed."""
 
 
+def perceptron(width: int, wide: int) -> nn.Sequential:
+    """What time and vector go through: (B, width) -> (B, wide)."""
+    return nn.Sequential(nn.Linear(width, wide), nn.SiLU(), nn.Linear(wide, wide))
+
+
 networks: Registry[NetworkConfig] = Registry("network", "calotype.nn")
 
 
@@ -125,13 +155,12 @@ class Network(nn.Module, ABC):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        wide = 4 * config.channels
-        self.time = nn.Sequential(nn.Linear(config.channels, wide), nn.SiLU(), nn.Linear(wide, wide))
-        self.vector = (
-            None
-            if config.vector_width is None
-            else nn.Sequential(nn.Linear(config.vector_width, wide), nn.SiLU(), nn.Linear(wide, wide))
-        )
+        self.time = perceptron(config.time_channels, config.embedding_width)
+        self.vector: nn.Module | None = None
+        if config.vector_width is not None:
+            self.vector = (
+                perceptron(config.vector_width, config.embedding_width) if config.vector_mlp else nn.Identity()
+            )
         self.conv_in = config.stem.enter(config.in_channels, config.widths[0])
         self.norm = group_norm(config.widths[0], 1e-5)
         self.conv_out = config.stem.leave(config.widths[0], config.out_channels)
@@ -140,7 +169,7 @@ class Network(nn.Module, ABC):
     def body(self, h: Tensor, emb: Tensor, cond: Condition) -> Tensor:
         """Everything between the stem's two layers.
 
-        h (B, widths[0], H / factors[0], W / factors[0]) -> the same shape; emb (B, 4 channels) already through SiLU."""
+        h (B, widths[0], H / factors[0], W / factors[0]) -> the same shape; emb (B, embedding_width), through SiLU."""
 
     def forward(self, x: Tensor, time: Tensor, cond: Condition) -> Tensor:
         """x (B, C, H, W), time (B,) from 0 to 1000 -> (B, out_channels, H, W).
@@ -149,7 +178,7 @@ class Network(nn.Module, ABC):
             ValueError: sides that cannot be halved often enough, or a condition that the network was not built for.
         """
         self._check(x, cond)
-        emb = self.time(timestep_embedding(time, self.config.channels))
+        emb = self.time(timestep_embedding(time, self.config.time_channels))
         if self.vector is not None and cond.vector is not None:
             emb = emb + self.vector(cond.vector)
         h = self.conv_in(x if cond.spatial is None else torch.cat([x, cond.spatial], 1))

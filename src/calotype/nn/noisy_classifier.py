@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from calotype.condition import Condition
 from calotype.nn.attention import Attention
-from calotype.nn.layers import Downsample, group_norm, timestep_embedding, zero
+from calotype.nn.layers import group_norm, timestep_embedding, zero
+from calotype.nn.network import perceptron
 from calotype.nn.sizes import check_sizes
 from calotype.nn.unet import Stage, UNetConfig
 
@@ -69,22 +70,22 @@ class NoisyClassifier(nn.Module):
         super().__init__()
         self.config = config
         half = config.half
-        widths, wide = half.widths, 4 * half.channels
-        self.time = nn.Sequential(nn.Linear(half.channels, wide), nn.SiLU(), nn.Linear(wide, wide))
+        widths, levels = half.widths, range(len(half.widths))
+        self.time = perceptron(half.time_channels, half.embedding_width)
         self.conv_in = half.stem.enter(half.in_channels, widths[0])
         self.down = nn.ModuleList()
-        self.downsamples = nn.ModuleList(Downsample(w, asymmetric=False) for w in widths[:-1])
+        self.downsamples = nn.ModuleList(half.downsample(i) for i in levels[:-1])
         width = widths[0]
-        for i in range(len(widths)):
+        for i in levels:
             stages = nn.ModuleList()
             for _ in range(half.blocks_at(i)):
-                stages.append(Stage(half, width, i, half.attention[i]))
+                stages.append(Stage(half, width, i, half.attends[i]))
                 width = widths[i]
             self.down.append(stages)
-        self.middle1 = Stage(half, width, len(widths) - 1, True)
-        self.middle2 = Stage(half, width, len(widths) - 1, False)
+        self.middle1 = Stage(half, width, levels[-1], True)
+        self.middle2 = Stage(half, width, levels[-1], False)
         self.norm = group_norm(width, 1e-5)
-        self.pool = AttentionPool(width, half.heads_at(width))
+        self.pool = AttentionPool(width, half.heads_at(levels[-1]))
         self.out = zero(nn.Linear(width, config.classes))
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
@@ -99,11 +100,11 @@ class NoisyClassifier(nn.Module):
                 f"built for {half.in_channels} channels and sides that are multiples of {half.factor}, "
                 f"got {tuple(x.shape[1:])}"
             )
-        emb, cond = F.silu(self.time(timestep_embedding(time, half.channels))), Condition()
+        emb, cond = F.silu(self.time(timestep_embedding(time, half.time_channels))), Condition()
         h = self.conv_in(x)
         for i, stages in enumerate(self.down):
             if i:
-                h = self.downsamples[i - 1](h)
+                h = self.downsamples[i - 1](h, emb)
             for stage in stages:  # type: ignore[attr-defined]
                 h = stage(h, emb, cond)
         h = self.middle2(self.middle1(h, emb, cond), emb, cond)

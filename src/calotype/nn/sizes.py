@@ -21,3 +21,23 @@ def check_widths(channels: int, multipliers: tuple[int, ...]) -> None:
     for m in multipliers:
         if m < 1 or channels * m > WIDEST:
             raise ValueError(f"channels * multiplier must lie in {channels} ... {WIDEST}, got {channels} * {m}")
+
+
+PerLevel = int | tuple[int, ...]
+"""One number for all levels of a pyramid, or one each, outermost first."""
+
+
+def at_level(value: PerLevel, level: int) -> int:
+    """What holds at a level."""
+    return value[level] if isinstance(value, tuple) else value
+
+
+def check_per_level(levels: int, **limits: tuple[PerLevel | None, int]) -> None:
+    """`check_sizes` of every level's number; raises `ValueError` also where there are not as many as levels."""
+    for name, (value, most) in limits.items():
+        if isinstance(value, tuple) and len(value) != levels:
+            raise ValueError(
+                f"{name} has {len(value)} entries for {levels} levels; give one per level, or one number for all"
+            )
+        for each in value if isinstance(value, tuple) else (value,):
+            check_sizes(**{name: (each, most)})

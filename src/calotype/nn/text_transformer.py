@@ -16,13 +16,30 @@ from calotype.nn.sizes import WIDEST, check_sizes
 
 @dataclass(frozen=True)
 class TextTransformerConfig:
-    """Config of `TextTransformer`: vocabulary size, positions, width, layers, heads."""
+    """Config of `TextTransformer`.
+
+    Args:
+        vocabulary: number of words.
+        length: positions.
+        width: of a token's state.
+        depth: layers.
+        heads: per layer.
+        head_width: channels of a head; None = width / heads. Rombach et al. 2022 have 8 of 64, whatever the width.
+        word_std, position_std: size of the embeddings at first. Words that are large beside what the layers add are
+            told apart from the first step on, which Rombach et al.'s, 0.02 for both, are not.
+
+    Raises:
+        ValueError: a size out of bounds, heads that do not divide the width.
+    """
 
     vocabulary: int
     length: int
     width: int
     depth: int
     heads: int
+    head_width: int | None = None
+    word_std: float = 1.0
+    position_std: float = 0.1
 
     def __post_init__(self) -> None:
         check_sizes(
@@ -31,9 +48,13 @@ class TextTransformerConfig:
             width=(self.width, WIDEST),
             depth=(self.depth, 64),
             heads=(self.heads, 256),
+            head_width=(self.head_width, 1024),
         )
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
+        if self.head_width is None and self.width % self.heads:
+            raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}, or head_width be given")
+        for name, std in (("word_std", self.word_std), ("position_std", self.position_std)):
+            if not 0.0 < std <= 10.0:
+                raise ValueError(f"{name} must lie in (0, 10], got {std}")
 
     def build(self) -> TextTransformer:
         """A fresh transformer."""
@@ -41,21 +62,28 @@ class TextTransformerConfig:
 
 
 class Layer(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)) with a GELU of four times the width."""
+    """x + attention(norm(x)), then x + mlp(norm(x)) with a GELU of four times the width.
 
-    def __init__(self, width: int, heads: int) -> None:
+    Args:
+        width: of x.
+        heads: number of heads.
+        head_width: of each; None = width / heads.
+    """
+
+    def __init__(self, width: int, heads: int, head_width: int | None = None) -> None:
         super().__init__()
         self.heads = heads
+        inner = heads * head_width if head_width is not None else width
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.out = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width)
+        self.qkv, self.out = nn.Linear(width, 3 * inner, bias=False), nn.Linear(inner, width)
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """x (B, L, width), mask (B, 1, 1, L) True = attend."""
-        b, n, c = x.shape
-        q, k, v = self.qkv(self.norm1(x)).view(b, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
+        b, n, _ = x.shape
+        q, k, v = self.qkv(self.norm1(x)).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         a = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        x = x + self.out(a.transpose(1, 2).reshape(b, n, c))
+        x = x + self.out(a.transpose(1, 2).reshape(b, n, -1))
         out: Tensor = x + self.down(F.gelu(self.up(self.norm2(x))))
         return out
 
@@ -68,10 +96,9 @@ class TextTransformer(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(config.vocabulary, config.width)
         self.positions = nn.Parameter(torch.zeros(config.length, config.width))
-        # Large beside what the layers add: words are told apart from the first step on, which small embeddings are not.
-        nn.init.normal_(self.embedding.weight)
-        nn.init.normal_(self.positions, std=0.1)
-        self.layers = nn.ModuleList(Layer(config.width, config.heads) for _ in range(config.depth))
+        nn.init.normal_(self.embedding.weight, std=config.word_std)
+        nn.init.normal_(self.positions, std=config.position_std)
+        self.layers = nn.ModuleList(Layer(config.width, config.heads, config.head_width) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:

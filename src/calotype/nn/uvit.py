@@ -51,7 +51,7 @@ class UViTConfig(NetworkConfig):
             )
         for n in self.blocks:
             check_sizes(blocks=(n, 64))
-        self._check_heads(self.widths[-1])
+        self._check_heads(len(self.multipliers) - 1)
 
     def build(self) -> UViT:
         """A fresh network."""
@@ -125,9 +125,9 @@ class UViT(Network):
         self.transformer = nn.ModuleList(
             ModulatedBlock(
                 deepest,
-                4 * config.channels,
+                config.embedding_width,
                 config.context_width,
-                config.heads_at(deepest),
+                config.heads_at(len(widths)),
                 config.dropout_at(len(widths)),
                 config.zero_init,
             )
@@ -144,7 +144,7 @@ class UViT(Network):
         return ResBlock(
             incoming,
             config.widths[level],
-            embedding=4 * config.channels,
+            embedding=config.embedding_width,
             eps=1e-5,
             dropout=config.dropout_at(level),
             zero_init=config.zero_init,

@@ -30,7 +30,7 @@ from calotype.autoencoder.tiling.spool import Moments, Room
 from calotype.data.images import to_tensor
 from calotype.errors import DiskFull
 from calotype.nn.encoder_decoder import EncoderDecoderConfig, SelfAttention
-from calotype.nn.layers import Downsample, ResBlock, Upsample
+from calotype.nn.layers import Downsample, ResBlock, Upsample, halve
 from calotype.rng import SampleNoise
 from calotype.types import Image, Latent
 
@@ -243,12 +243,12 @@ def test_a_layer_without_a_rule() -> None:
     autoencoder.decoder.middle.attention = nn.Dropout()
     with pytest.raises(TypeError, match="no rule how a Dropout goes over a picture in tiles"):
         tiling.decode(autoencoder, draw(1, 3, 4, 4), tile=8)
-    embedded = ResBlock(8, 8, embedding=4)
-    with (
-        Room(8, 0, 16, torch.device("cpu")) as room,
-        pytest.raises(TypeError, match="time embedding"),
-    ):
-        layers.tiled(embedded, Picture.of(draw(1, 8, 16, 16)), room)
+    for block in (ResBlock(8, 8, embedding=4), ResBlock(8, 8, resample=halve)):
+        with (
+            Room(8, 0, 16, torch.device("cpu")) as room,
+            pytest.raises(TypeError, match="with a time embedding, that resample"),
+        ):
+            layers.tiled(block, Picture.of(draw(1, 8, 16, 16)), room)
 
 
 def test_an_autoencoder_without_a_rule() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from calotype.nn import attention
-from calotype.nn.attention import GEGLU, Attention, SpatialTransformer, TransformerBlock, attend
+from calotype.nn.attention import GEGLU, Attention, AttentionBlock, SpatialTransformer, TransformerBlock, attend
 
 
 def qkv(n: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -106,3 +106,43 @@ def test_spatial_transformer_starts_as_the_identity_and_permutes_with_positions(
         return t.flatten(2)[:, :, order].view_as(t)
 
     assert torch.allclose(layer(permuted(x), tokens), permuted(out), atol=1e-5)
+
+
+def test_a_block_with_context_attends_to_itself_then_reads_then_feeds_forward() -> None:
+    torch.manual_seed(0)
+    block, x = TransformerBlock(8, 6, 2, 0.0).double(), torch.randn(2, 5, 8, dtype=torch.float64)
+    context = torch.randn(2, 5, 6, dtype=torch.float64)
+    h = x + block.self_attention(block.norm1(x), block.norm1(x))
+    h = h + block.cross_attention(block.norm2(h), context, MASK)
+    assert torch.allclose(block(x, context, MASK), h + block.feed_forward(block.norm3(h)), atol=1e-12)
+
+
+def test_linear_projections_are_the_same_function_of_other_weights() -> None:
+    torch.manual_seed(0)
+    convolved = SpatialTransformer(8, 6, 2, 2, zero_init=False).double()
+    linear = SpatialTransformer(8, 6, 2, 2, zero_init=False, linear_projections=True).double()
+    weights = convolved.state_dict()
+    assert weights["proj_in.weight"].shape == weights["proj_out.weight"].shape == (8, 8, 1, 1)
+    linear.load_state_dict({k: v.view(linear.state_dict()[k].shape) for k, v in weights.items()})
+    x, tokens = torch.randn(2, 8, 3, 4, dtype=torch.float64), torch.randn(2, 5, 6, dtype=torch.float64)
+    assert torch.allclose(linear(x, tokens, MASK), convolved(x, tokens, MASK), atol=1e-12)
+    assert torch.equal(SpatialTransformer(8, None, 2, 1, linear_projections=True).double()(x), x)
+
+
+def test_plain_attention_against_its_formula() -> None:
+    """Group norm, two heads of four channels, queries, keys and values with bias, the result added."""
+    torch.manual_seed(0)
+    block, x = AttentionBlock(8, 2, zero_init=False).double(), torch.randn(2, 8, 3, 4, dtype=torch.float64)
+    assert block.norm.eps == 1e-5
+    for p in block.norm.parameters():
+        torch.nn.init.normal_(p)
+    rows = block.norm(x).flatten(2).mT
+    a = block.attention
+    read = []
+    for head in range(2):
+        s = slice(4 * head, 4 * head + 4)
+        q, k, v = (rows @ f.weight[s].T + f.bias[s] for f in (a.query, a.key, a.value))
+        read.append((q @ k.mT / 2).softmax(-1) @ v)
+    expected = x + (torch.cat(read, -1) @ a.out.weight.T + a.out.bias).mT.reshape(x.shape)
+    assert torch.allclose(block(x), expected, atol=1e-12)
+    assert torch.equal(AttentionBlock(8, 2).double()(x), x)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from calotype.nn.layers import Downsample, ResBlock, Upsample, group_norm, timestep_embedding, zero
+from calotype.nn.layers import Downsample, ResBlock, Upsample, double, group_norm, halve, timestep_embedding, zero
 
 
 def convolved(x: Tensor, conv: nn.Conv2d, top_left: int, stride: int, side: int) -> Tensor:
@@ -73,6 +73,62 @@ def test_res_block(channels: int, embedding: int | None) -> None:
         assert isinstance(block.skip, nn.Conv2d)
         skip = torch.einsum("dc,bchw->bdhw", block.skip.weight[:, :, 0, 0], x) + block.skip.bias[:, None, None]
     assert torch.allclose(block(x, emb), skip + h, atol=1e-12)
+
+
+def filled(block: ResBlock) -> ResBlock:
+    """Random gains and biases, for those of a fresh norm hide what comes before and after."""
+    for norm in (block.norm1, block.norm2):
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+    return block
+
+
+def test_adaptive_group_norm() -> None:
+    """Scale is the first half of what the embedding says, shift the second; both act after the norm's own gain."""
+    torch.manual_seed(0)
+    block, x = filled(ResBlock(8, 8, embedding=5, eps=1e-3, scale_shift=True).double()), image(8)
+    emb = torch.randn(2, 5, dtype=torch.float64)
+    assert block.embed is not None and block.embed.weight.shape == (16, 5)
+    scale, shift = (
+        (emb @ block.embed.weight[half].T + block.embed.bias[half])[:, :, None, None]
+        for half in (slice(0, 8), slice(8, 16))
+    )
+    h = convolved(silu(normed(x, block.norm1)), block.conv1, 1, 1, 6)
+    h = convolved(silu(normed(h, block.norm2) * (1 + scale) + shift), block.conv2, 1, 1, 6)
+    assert torch.allclose(block(x, emb), x + h, atol=1e-12)
+
+
+def test_adaptive_group_norm_needs_an_embedding() -> None:
+    with pytest.raises(ValueError, match="scale and shift are made of an embedding"):
+        ResBlock(8, 8, scale_shift=True)
+
+
+def by_hand(x: Tensor, side: int) -> Tensor:
+    """The mean of 2 x 2 positions, or each position four times, one by one."""
+    out = x.new_empty(*x.shape[:2], side, side)
+    for i in range(side):
+        for j in range(side):
+            if side < x.shape[-1]:
+                out[:, :, i, j] = sum(x[:, :, 2 * i + a, 2 * j + b] for a in (0, 1) for b in (0, 1)) / 4
+            else:
+                out[:, :, i, j] = x[:, :, i // 2, j // 2]
+    return out
+
+
+@pytest.mark.parametrize(("resample", "side"), [(halve, 3), (double, 12)])
+@pytest.mark.parametrize("channels", [8, 12])
+def test_res_block_that_resamples(resample, side: int, channels: int) -> None:
+    """Between the first activation and the first convolution, and on the skip before its own."""
+    torch.manual_seed(0)
+    block, x = filled(ResBlock(8, channels, embedding=5, eps=1e-3, resample=resample).double()), image(8)
+    emb = torch.randn(2, 5, dtype=torch.float64)
+    h = convolved(by_hand(silu(normed(x, block.norm1)), side), block.conv1, 1, 1, side)
+    assert block.embed is not None
+    h = h + (emb @ block.embed.weight.T + block.embed.bias)[:, :, None, None]
+    h = convolved(silu(normed(h, block.norm2)), block.conv2, 1, 1, side)
+    assert torch.allclose(block(x, emb), block.skip(by_hand(x, side)) + h, atol=1e-12)
+    start = ResBlock(8, 8, embedding=5, zero_init=True, resample=resample).double()
+    assert torch.allclose(start(x, emb), by_hand(x, side), atol=1e-15)
 
 
 def test_res_block_can_start_as_the_identity() -> None:

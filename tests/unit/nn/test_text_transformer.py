@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -43,15 +45,34 @@ def test_every_real_token_sees_every_other_and_its_position(network: TextTransfo
     assert not torch.allclose(swapped[0, [1, 0]], a[0, :2], atol=1e-6)
 
 
-def test_layer_against_its_formula() -> None:
+@pytest.mark.parametrize("head_width", [None, 5])
+def test_layer_against_its_formula(head_width: int | None) -> None:
     torch.manual_seed(0)
-    layer, x = Layer(12, 3).double(), torch.randn(2, 6, 12, dtype=torch.float64)
-    q, k, v = (t.view(2, 6, 3, 4) for t in (layer.norm1(x) @ layer.qkv.weight.T).chunk(3, -1))
-    scores = torch.einsum("bnhd,blhd->bhnl", q, k) / 2
+    layer, x = Layer(12, 3, head_width).double(), torch.randn(2, 6, 12, dtype=torch.float64)
+    d = head_width or 4
+    q, k, v = (t.view(2, 6, 3, d) for t in (layer.norm1(x) @ layer.qkv.weight.T).chunk(3, -1))
+    scores = torch.einsum("bnhd,blhd->bhnl", q, k) / d**0.5
     weights = scores.masked_fill(~MASK[:, None, None], -torch.inf).softmax(-1)
-    h = x + layer.out(torch.einsum("bhnl,blhd->bnhd", weights, v).reshape(2, 6, 12))
+    h = x + layer.out(torch.einsum("bhnl,blhd->bnhd", weights, v).reshape(2, 6, 3 * d))
     expected = h + layer.down(F.gelu(layer.up(layer.norm2(h))))
     assert torch.allclose(layer(x, MASK[:, None, None]), expected, atol=1e-12)
+
+
+def test_heads_as_wide_as_asked_for() -> None:
+    """Then they need not share the width among them: 8 of 64 channels read states of 1280 in latent diffusion."""
+    config = replace(CONFIG, heads=5, head_width=7)
+    network = config.build()
+    assert network.layers[0].qkv.weight.shape == (105, 12) and network.layers[0].out.weight.shape == (12, 35)
+    assert network(IDS, MASK).isfinite().all()
+    assert replace(CONFIG, head_width=4).build()(IDS, MASK).shape == (2, 6, 12)
+
+
+def test_embeddings_are_as_large_as_asked_for() -> None:
+    torch.manual_seed(0)
+    for config, word, position in ((CONFIG, 1.0, 0.1), (replace(CONFIG, word_std=0.02, position_std=0.03), 0.02, 0.03)):
+        network = replace(config, vocabulary=400, length=400).build()
+        assert network.embedding.weight.std().item() == pytest.approx(word, rel=0.05)
+        assert network.positions.std().item() == pytest.approx(position, rel=0.05)
 
 
 def test_parameter_count(network: TextTransformer) -> None:

@@ -1,4 +1,4 @@
-"""The UNet's parameter counts are those of the released models; every route of the condition matters."""
+"""Every route of the condition and every option of the config matters. (Parameter counts: test_published.)"""
 
 from __future__ import annotations
 
@@ -10,52 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from calotype.condition import Condition
+from calotype.errors import UserError
+from calotype.nn.attention import AttentionBlock, SpatialTransformer
+from calotype.nn.layers import ResBlock
 from calotype.nn.stem import Convolution, Patches
-from calotype.nn.unet import UNet, UNetConfig
+from calotype.nn.unet import AtFactors, UNet, UNetConfig
+from calotype.registry import from_plain, to_plain
 
 F, T = False, True
-IMAGENET = UNetConfig(channels=256, multipliers=(1, 2, 4), attention=(T, T, T), context_width=512)
-STABLE = UNetConfig(channels=320, multipliers=(1, 2, 4, 4), attention=(T, T, T, F), head_width=40, context_width=768)
-WIDE = UNetConfig(3, 3, channels=192, multipliers=(1, 2, 3, 5), attention=(F, T, T, T), context_width=512)
-
-# Rombach et al. 2022, tables 13 and 15, and their released configs; the numbers follow from the layout.
-COUNTS = {
-    "stable diffusion 1": (STABLE, 859_520_964),
-    "stable diffusion 1, inpainting": (replace(STABLE, in_channels=9), 859_535_364),
-    "text to image": (replace(STABLE, context_width=1280), 872_300_484),
-    "text to image, 256": (replace(WIDE, context_width=640), 403_623_939),
-    "class-conditional, f4": (WIDE, 400_920_579),
-    "class-conditional, f8": (IMAGENET, 394_984_196),
-    "class-conditional, f16": (replace(IMAGENET, in_channels=8, out_channels=8), 395_002_632),
-    "class-conditional, f32": (replace(IMAGENET, in_channels=32, out_channels=32), 395_113_248),
-    "class-conditional, f1": (
-        UNetConfig(3, 3, 192, (1, 1, 2, 2, 4, 4), attention=(F, F, F, T, T, T), context_width=512),
-        396_835_971,
-    ),
-    "class-conditional, f2": (
-        UNetConfig(2, 2, 192, (1, 2, 2, 4, 4), attention=(F, F, T, T, T), context_width=512),
-        390_888_578,
-    ),
-    "layout, f4": (
-        UNetConfig(3, 3, 128, (1, 2, 3, 4), attention=(F, T, T, T), depth=3, context_width=512),
-        246_277_379,
-    ),
-    "layout, f8": (
-        UNetConfig(channels=192, multipliers=(1, 2, 4), attention=(T, T, T), depth=2, context_width=512),
-        312_241_540,
-    ),
-}
-
-
-@pytest.mark.parametrize("name", COUNTS)
-def test_parameter_count(name: str) -> None:
-    config, count = COUNTS[name]
-    with torch.device("meta"):
-        network = config.build()
-    assert sum(p.numel() for p in network.parameters()) == count
-    assert not [*network.buffers()]
-
-
 SMALL = UNetConfig(channels=8, multipliers=(1, 2), blocks=1, attention=(F, T), head_width=8)
 
 
@@ -205,8 +167,8 @@ def test_sizes_out_of_bounds(change: dict[str, Any]) -> None:
 
 def test_heads_by_width_or_the_same_everywhere() -> None:
     config = UNetConfig(channels=64, multipliers=(1, 2), attention=(True, True), head_width=32)
-    assert [config.heads_at(w) for w in config.widths] == [2, 4]
-    assert [replace(config, heads=8).heads_at(w) for w in config.widths] == [8, 8]
+    assert [config.heads_at(i) for i in range(2)] == [2, 4]
+    assert [replace(config, heads=8).heads_at(i) for i in range(2)] == [8, 8]
     x, cond = torch.randn(1, 4, 8, 8), Condition()
     assert replace(config, heads=8).build()(x, TIME[:1], cond).shape == x.shape
 
@@ -253,6 +215,177 @@ def test_a_stem_makes_all_maps_smaller_and_keeps_the_rest() -> None:
     small.middle1.register_forward_hook(lambda module, args, out: seen.append(out.shape))
     assert small(latent(), TIME, Condition()).shape == latent().shape
     assert seen == [(2, 16, 2, 1)]
+
+
+THREE = UNetConfig(
+    channels=8, multipliers=(1, 2, 2), blocks=1, attention=(F, T, T), head_width=8, context_width=6, vector_width=5
+)
+ALONE = replace(THREE, plain_attention=True, context_width=None)
+OPTIONS = {
+    "scale_shift": replace(THREE, scale_shift=True),
+    "resblock_updown": replace(THREE, resblock_updown=True),
+    "linear_projections": replace(THREE, linear_projections=True),
+    "plain_attention": ALONE,
+    "attention by factor": replace(THREE, attention=AtFactors((1, 4))),
+    "heads by level": replace(THREE, heads=(1, 2, 4)),
+    "width of heads by level": replace(THREE, head_width=(8, 16, 4)),
+    "depth by level": replace(THREE, depth=(1, 2, 3)),
+    "vector_mlp": replace(THREE, vector_mlp=False, vector_width=32),
+    "time_width": replace(THREE, time_width=12),
+    "as in ADM": replace(
+        ALONE,
+        scale_shift=True,
+        resblock_updown=True,
+        vector_mlp=False,
+        time_width=16,
+        vector_width=64,
+        blocks=(1, 2, 1),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_option(name: str) -> None:
+    """Zero at first, finite then, the same for a sample alone, changed by time and conditions; all weights learn."""
+    config = OPTIONS[name]
+    assert from_plain(to_plain(config), UNetConfig) == config
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(2, *shape, generator=torch.Generator().manual_seed(3))
+
+    def cond(scale: float = 1.0) -> Condition:
+        tokens = None if config.context_width is None else scale * draw(3, config.context_width)
+        return Condition(tokens=tokens, vector=scale * draw(config.vector_width or 1))
+
+    assert not config.build()(latent(), TIME, cond()).any()
+    network = build(config)
+    out = network(latent(), TIME, cond())
+    assert out.shape == latent().shape and out.isfinite().all()
+    alone = [network(latent()[i : i + 1], TIME[i : i + 1], cond()[i : i + 1]) for i in range(2)]
+    assert torch.allclose(out, torch.cat(alone), atol=1e-4)
+    assert not torch.allclose(out, network(latent(), TIME + 50, cond()), atol=1e-3)
+    assert not torch.allclose(out, network(latent(), TIME, cond(-1.0)), atol=1e-3)
+    out.square().sum().backward()
+    for key, p in network.named_parameters():
+        assert p.grad is not None and p.grad.isfinite().all() and p.grad.any(), key
+
+
+def test_options_change_what_they_name_and_nothing_else() -> None:
+    def shapes(config: UNetConfig) -> dict[str, torch.Size]:
+        return {k: v.shape for k, v in config.build().state_dict().items()}
+
+    def changed(**change: Any) -> set[str]:
+        a, b = shapes(THREE), shapes(replace(THREE, **change))
+        return {k for k in a.keys() | b.keys() if a.get(k) != b.get(k)}
+
+    def only(keys: set[str], *parts: str) -> bool:
+        return bool(keys) and all(any(part in key for part in parts) for key in keys)
+
+    assert only(changed(scale_shift=True), ".embed.")
+    assert only(changed(resblock_updown=True), "downsamples.", "upsamples.")
+    assert only(changed(linear_projections=True), "proj_in.weight", "proj_out.weight")
+    assert not changed(heads=(1, 2, 4)) and not changed(attention=AtFactors((2, 4)))
+    assert only(changed(vector_mlp=False, vector_width=32), "vector.")
+    assert only(changed(time_width=12), "time.", "vector.", ".embed.")
+    assert only(changed(depth=2), ".blocks.1.")
+
+
+def test_resampling_blocks_are_where_convolutions_were() -> None:
+    config = replace(THREE, resblock_updown=True, dropout=0.3, dropout_from=2, stem=Convolution())
+    network = config.build()
+    for blocks, widths in ((network.downsamples, (8, 16)), (network.upsamples, (16, 16))):
+        assert [b.conv1.in_channels for b in blocks] == [b.conv2.out_channels for b in blocks] == [*widths]  # type: ignore[union-attr]
+    # dropout goes by the size of the maps that it would see, which are those behind the resampling
+    assert [b.dropout.p for b in network.downsamples] == [0.3, 0.3]  # type: ignore[union-attr]
+    assert [b.dropout.p for b in network.upsamples] == [0.3, 0.0]  # type: ignore[union-attr]
+    assert all(isinstance(b, ResBlock) and b.embed is not None for b in network.downsamples)
+
+
+def test_a_class_is_added_to_the_time() -> None:
+    """The vector as it is: what it says is what the time's embedding would have to say."""
+    config = replace(OPTIONS["vector_mlp"], context_width=None)
+    network, silent = build(config), build(replace(config, vector_width=None))
+    silent.load_state_dict(network.state_dict())
+    table = nn.Embedding(3, 32)
+    vector = table(torch.tensor([2, 0]))
+    told = network(latent(), TIME, Condition(vector=vector))
+    silent.time.register_forward_hook(lambda module, args, out: out + vector)
+    assert torch.equal(told, silent(latent(), TIME, Condition()))
+    told.square().sum().backward()
+    assert table.weight.grad is not None and table.weight.grad.any(1).tolist() == [True, False, True]
+
+
+def test_where_attention_is() -> None:
+    def places(attention: tuple[bool, ...] | AtFactors, kind: type = SpatialTransformer, **change: Any) -> set[str]:
+        network = replace(THREE if kind is SpatialTransformer else ALONE, attention=attention, **change).build()
+        return {k.split(".")[0] + k.split(".")[1] for k, m in network.named_modules() if isinstance(m, kind)}
+
+    assert places((F, T, F)) == places(AtFactors((2,))) == {"down1", "middle1transformer", "up1"}
+    assert places(AtFactors((4, 1)), AttentionBlock) == {"down0", "down2", "middle1attention", "up0", "up2"}
+    assert places(AtFactors()) == {"middle1transformer"}
+    assert places(AtFactors((2,)), stem=Patches(2)) == {"down0", "middle1transformer", "up2"}
+    assert AtFactors.of_sides(64, 32, 16, 8) == AtFactors((2, 4, 8))
+    assert replace(THREE, attention=AtFactors((1, 2))).narrower(64, 32) == "network.attention=[false, true, false]"
+
+
+def test_heads_by_level() -> None:
+    network = replace(THREE, attention=(T, T, T), heads=(1, 2, 4)).build()
+    for stages, heads in ((network.down[1], 2), (network.up[0], 4), (network.up[2], 1)):
+        block = stages[0].transformer.blocks[0]  # type: ignore[index,union-attr]
+        assert block.self_attention.heads == block.cross_attention.heads == heads
+    assert network.middle1.transformer is not None and network.middle1.transformer.blocks[0].self_attention.heads == 4
+    by_width = replace(THREE, head_width=(8, 16, 4))
+    assert [by_width.heads_at(i) for i in range(3)] == [1, 1, 4]
+
+
+def test_depth_by_level() -> None:
+    network = replace(THREE, depth=(1, 2, 3)).build()
+    of = {
+        k.split(".")[0] + k.split(".")[1]: len(m.blocks) for k, m in network.named_modules() if k[-11:] == "transformer"
+    }
+    assert of == {"down1": 2, "down2": 3, "middle1transformer": 3, "up0": 3, "up1": 2}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"attention": AtFactors((2, 16))}, "names 16, but maps are 1, 2, 4 times smaller"),
+        ({"heads": (1, 2)}, "heads has 2 entries for 3 levels"),
+        ({"head_width": (8,) * 4}, "head_width has 4 entries for 3 levels"),
+        ({"heads": (5, 2, 3)}, "heads 3 does not divide the width 16"),
+        ({"depth": (1, 2)}, "depth has 2 entries for 3 levels"),
+        ({"depth": (1, 0, 1)}, "depth must lie in 1"),
+        ({"time_width": 0}, "time_width must lie in 1"),
+    ],
+)
+def test_options_that_do_not_fit(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(THREE, **change)
+
+
+def test_heads_matter_where_there_is_attention_alone() -> None:
+    replace(THREE, heads=(5, 2, 4))  # level 0 does not attend
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"plain_attention": True}, "reads no tokens; take network.plain_attention=false"),
+        ({"plain_attention": True, "context_width": None, "depth": 2}, "belong to transformers"),
+        ({"plain_attention": True, "context_width": None, "linear_projections": True}, "belong to transformers"),
+        ({"vector_mlp": False}, "must be 32 wide, like the time's embedding, got 5"),
+    ],
+)
+def test_combinations_that_cannot_be(change: dict[str, Any], message: str) -> None:
+    """A config meets its conditions late, in a run; what does not fit is told in a sentence, not in a traceback."""
+    with pytest.raises(UserError, match=message):
+        replace(THREE, **change)
+
+
+@pytest.mark.parametrize(("side", "sides"), [(64, (48,)), (64, (0,)), (8, (16,))])
+def test_sides_that_maps_cannot_have(side: int, sides: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=f"maps of an input {side} wide are no {sides[0]} wide"):
+        AtFactors.of_sides(side, *sides)
 
 
 def test_channels_it_was_not_built_for() -> None:

@@ -72,8 +72,10 @@ def _(layer: nn.Conv2d, x: Map, room: Room) -> Map:
 
 @tiled.register
 def _(layer: ResBlock, x: Map, room: Room) -> Map:
-    if layer.embed is not None or (layer.training and layer.dropout.p):
-        raise TypeError("residual blocks with a time embedding, or with dropout in training, do not go in tiles")
+    if layer.embed is not None or layer.resample is not None or (layer.training and layer.dropout.p):
+        raise TypeError(
+            "residual blocks with a time embedding, that resample, or with dropout in training, do not go in tiles"
+        )
     x = room.keep(x)
     h = room.keep(tiled(layer.conv1, _activated(layer.norm1, x), room))
     # The skip reads x at its own position, whether it is the identity or a 1x1 convolution.
