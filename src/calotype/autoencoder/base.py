@@ -89,7 +89,7 @@ class PixelSpace(Autoencoder):
 @autoencoders.register("pixels")
 @dataclass(frozen=True)
 class Pixels:
-    """Config of `PixelSpace`."""
+    """No compression, pictures are their own latents: config of `PixelSpace`."""
 
     channels: int = 3
 

@@ -81,7 +81,7 @@ class LatentAutoencoder(Autoencoder):
 @autoencoders.register("latent")
 @dataclass(frozen=True)
 class LatentAutoencoderConfig:
-    """Config of `LatentAutoencoder`.
+    """Encoder, bottleneck and decoder: config of `LatentAutoencoder`.
 
     Args:
         channels: latent channels (`embed_dim` in released configs).

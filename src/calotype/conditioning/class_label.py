@@ -69,7 +69,7 @@ def _listed(labels: Any) -> list[int | str]:
 @conditioners.register("class_label")
 @dataclass(frozen=True)
 class ClassLabelConfig:
-    """Config of `ClassLabel`.
+    """Class names, as one token: config of `ClassLabel`.
 
     Args:
         width: token width, the same for every conditioner of a model.

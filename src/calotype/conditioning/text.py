@@ -112,7 +112,7 @@ class Text(Conditioner):
 @conditioners.register("text")
 @dataclass(frozen=True)
 class TextConfig:
-    """Config of `Text`.
+    """Captions, as tokens of a text transformer that is trained along: config of `Text`.
 
     Args:
         width: token width, the same for every conditioner of a model.

@@ -62,7 +62,7 @@ class R1(CriticPenalty):
 @critic_penalties.register("r1")
 @dataclass(frozen=True)
 class R1Config:
-    """Config of `R1`.
+    """The squared gradient of the discriminator at real pictures: config of `R1`.
 
     Args:
         weight: gamma of the paper.
@@ -113,7 +113,7 @@ class LeCam(CriticPenalty):
 @critic_penalties.register("lecam")
 @dataclass(frozen=True)
 class LeCamConfig:
-    """Config of `LeCam`.
+    """Distance to running means of the logits of the other side: config of `LeCam`.
 
     Args:
         weight: lambda of the paper.

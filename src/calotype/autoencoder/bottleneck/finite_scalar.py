@@ -80,7 +80,7 @@ class FiniteScalar(Bottleneck):
 @bottlenecks.register("finite_scalar")
 @dataclass(frozen=True)
 class FiniteScalarConfig:
-    """Config of `FiniteScalar`.
+    """Each channel rounded to a few levels: config of `FiniteScalar`.
 
     Args:
         levels: per channel, at least 3 (with two, the middle of tanh could not be a level); their product is the number

@@ -43,7 +43,7 @@ class Gaussian(Bottleneck):
 @bottlenecks.register("gaussian")
 @dataclass(frozen=True)
 class GaussianConfig:
-    """Config of `Gaussian`.
+    """A Gaussian for every latent, kept near N(0, I) by a KL penalty: config of `Gaussian`.
 
     Args:
         weight: factor of the KL term, per image (sum over elements). 1e-6 in every released KL model.

@@ -159,7 +159,7 @@ class VectorQuantized(Bottleneck):
 @bottlenecks.register("vector_quantized")
 @dataclass(frozen=True)
 class VectorQuantizedConfig:
-    """Config of `VectorQuantized`.
+    """The nearest of a book of learned codes: config of `VectorQuantized`.
 
     Args:
         size: number of codes.
