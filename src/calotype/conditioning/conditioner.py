@@ -62,6 +62,11 @@ class Corpus(Protocol):
         """Class names; label i is classes[i]."""
         ...
 
+    @property
+    def objects(self) -> Sequence[str]:
+        """Classes of the objects in boxes; none where there are no boxes."""
+        ...
+
     def captions(self) -> Sequence[str]:
         """Every caption."""
         ...

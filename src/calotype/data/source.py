@@ -13,6 +13,7 @@ from typing import Protocol
 
 from PIL import Image
 
+from calotype.layout import Box
 from calotype.registry import Registry
 
 
@@ -25,12 +26,14 @@ class Record:
         caption: "" if there is none.
         label: index into the source's classes, -1 if there is none.
         key: names the picture to people (a file name).
+        boxes: what is where in it; labels are indices into the source's objects.
     """
 
     image: Image.Image
     caption: str
     label: int
     key: str
+    boxes: tuple[Box, ...] = ()
 
 
 class Source(ABC):
@@ -38,6 +41,8 @@ class Source(ABC):
 
     name: str
     classes: tuple[str, ...]
+    objects: tuple[str, ...] = ()
+    """Classes of what boxes hold; none where there are no boxes."""
 
     @abstractmethod
     def __len__(self) -> int:

@@ -9,6 +9,7 @@ from calotype.conditioning.class_label import ClassLabelConfig
 from calotype.conditioning.conditioner import Conditioners, conditioners
 from calotype.conditioning.text import TextConfig, words_of
 from calotype.errors import UserError
+from calotype.layout import Box, Layout
 from calotype.rng import Draws
 
 CAPTIONS = ["a red heart", "a smiling face", "a police officer with dark skin", "Ünïcode ☂ caption"]
@@ -18,6 +19,7 @@ class Words:
     """A corpus with captions and classes."""
 
     classes: Sequence[str] = ("People", "Smileys")
+    objects: Sequence[str] = ("hat", "shoe")
 
     def captions(self) -> Sequence[str]:
         return CAPTIONS
@@ -27,6 +29,7 @@ class Silent:
     """A corpus that says nothing."""
 
     classes: Sequence[str] = ()
+    objects: Sequence[str] = ()
 
     def captions(self) -> Sequence[str]:
         return ["", ""]
@@ -42,6 +45,8 @@ def build() -> Conditioners:
 
 
 BATCH = {"caption": CAPTIONS, "label": torch.tensor([0, 1, 0, -1])}
+EVERYTHING = BATCH | {"layout": [Layout((Box(1, 0.0, 0.0, 0.5, 0.5),))] * 4}
+"""A batch for every registered conditioner."""
 
 
 def test_routes_join_and_shapes_follow() -> None:
@@ -136,8 +141,8 @@ def test_every_conditioner_explains_data_without_its_wish(name: str) -> None:
 def test_every_conditioner_fills_the_routes_it_declares(name: str) -> None:
     member = conditioners.create(name).fit(Words())
     assert member.null(3).routes == member.routes()
-    assert member(BATCH).routes == member.routes()
-    assert all(key in BATCH for key in member.reads)
+    assert member(EVERYTHING).routes == member.routes()
+    assert all(key in EVERYTHING for key in member.reads)
 
 
 def test_unconditional_model_has_an_empty_condition() -> None:
