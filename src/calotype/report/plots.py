@@ -135,13 +135,7 @@ def histogram(
             axes.stairs(shares, edges, fill=True, color=colour, alpha=0.18, linewidth=0)
             axes.stairs(shares, edges, color=colour, linewidth=1.4, label=f"{name} ({len(vs):,})")
         axes.set_ylim(0, 1.14 * axes.get_ylim()[1])
-        for label, x in (marks or {}).items():
-            axes.axvline(x, color=INK, linewidth=1, linestyle=(0, (3, 3)))
-            side = -1 if x > low + 0.5 * (high - low) else 1
-            axes.annotate(
-                label, (x, 1.0), (5 * side, -1), xycoords=axes.get_xaxis_transform(), textcoords="offset points",
-                ha="left" if side > 0 else "right", va="top", fontsize=8.5,
-            )  # fmt: skip
+        _marks(axes, marks or {}, low + 0.5 * (high - low))
         axes.set_xlabel(xlabel)
         axes.yaxis.set_major_formatter(_ticks(lambda y: f"{y:g} %"))
         _legend(axes, figure, len(sets))
@@ -159,7 +153,13 @@ class Point:
 
 
 def trade_off(
-    series: Mapping[str, Sequence[Point]], *, title: str, xlabel: str, ylabel: str, log_x: bool = False
+    series: Mapping[str, Sequence[Point]],
+    *,
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    log_x: bool = False,
+    marks: Mapping[str, float] | None = None,
 ) -> Plot:
     """What one thing costs in terms of another: named points, joined within each series in the order given.
 
@@ -168,6 +168,7 @@ def trade_off(
         title: what the drawing shows.
         xlabel, ylabel: quantities and units.
         log_x: logarithmic horizontal axis with a tick at every doubling; x must be positive then.
+        marks: label -> a place on the horizontal axis, drawn as a dashed line.
 
     Raises:
         ValueError: no finite point at all.
@@ -185,7 +186,10 @@ def trade_off(
         if log_x:
             axes.set_xscale("log", base=2)
         axes.margins(x=0.06, y=0.12)
-        axes.xaxis.set_major_formatter(_ticks(lambda v: f"{v:g}"))
+        places = sorted([p.x for points in sets.values() for p in points] + list((marks or {}).values()))
+        low, high = places[0], places[-1]
+        _marks(axes, marks or {}, math.sqrt(low * high) if log_x else 0.5 * (low + high))
+        axes.xaxis.set_major_formatter(_ticks(lambda v: f"{v:.3g}" if abs(v) < 1 else f"{v:g}"))
         axes.yaxis.set_major_formatter(_ticks(lambda v: f"{v:g}"))
         axes.set_xlabel(xlabel)
         axes.set_ylabel(ylabel)
@@ -209,6 +213,17 @@ def smooth(values: Sequence[float], width: int | None = None) -> list[float]:
         weights = [width - abs(j - i) for j in window]
         out.append(math.fsum(w * values[j] for w, j in zip(weights, window, strict=True)) / sum(weights))
     return out
+
+
+def _marks(axes: Axes, marks: Mapping[str, float], middle: float) -> None:
+    """Dashed lines, each with its label on the side where there is room: the left one beyond `middle`."""
+    for label, x in marks.items():
+        axes.axvline(x, color=INK, linewidth=1, linestyle=(0, (3, 3)))
+        side = -1 if x > middle else 1
+        axes.annotate(
+            label, (x, 1.0), (5 * side, -1), xycoords=axes.get_xaxis_transform(), textcoords="offset points",
+            ha="left" if side > 0 else "right", va="top", fontsize=8.5,
+        )  # fmt: skip
 
 
 def _curve(label: str, x: list[float], y: list[float], colour: str, log: bool | None) -> Plot:

@@ -140,3 +140,16 @@ def test_a_trade_off_shows_every_finite_point_by_name() -> None:
     assert axes.get_xscale() == "log" and axes.lines[0].get_xydata().tolist() == [[0.1, 20.0], [1.0, 30.0]]
     with pytest.raises(ValueError, match="no finite point"):
         trade_off({"KL": []}, title="t", xlabel="x", ylabel="y")
+
+
+@pytest.mark.parametrize(
+    ("log_x", "place", "side"), [(False, 6.0, "right"), (False, 4.0, "left"), (True, 4.0, "right")]
+)
+def test_a_mark_is_labelled_where_there_is_room(log_x: bool, place: float, side: str) -> None:
+    """Points from 1 to 9: the middle is 5, on a logarithmic axis 3. Beyond it a label stands left of its line."""
+    points = {"KL": [Point(1.0, 20.0), Point(9.0, 30.0)]}
+    plot = trade_off(points, title="t", xlabel="x", ylabel="y", log_x=log_x, marks={"border": place})
+    axes = plot.figure.axes[0]
+    (label,) = (text for text in axes.texts if text.get_text() == "border")
+    assert label.get_ha() == side and {*axes.lines[-1].get_xdata()} == {place}
+    assert "border" not in texts(trade_off(points, title="t", xlabel="x", ylabel="y").svg())
