@@ -40,7 +40,7 @@ def autoencoder(
 ) -> None:
     """First stage: learn to compress pictures into latents."""
     name, run = _resolve("autoencoder", recipe, config, overrides or [])
-    run = _with_data(run, data)
+    run = _with_inputs(run, data)
     if print_config:
         return _print(run)
     _need(run.data.source, "which pictures to train on", "--data FOLDER (or --data embedded:NAME)")
@@ -66,9 +66,7 @@ def diffusion(
 ) -> None:
     """Second stage: learn to develop latents out of noise."""
     name, run = _resolve("diffusion", recipe, config, overrides or [])
-    run = _with_data(run, data)
-    if autoencoder is not None:
-        run = dataclasses.replace(run, autoencoder=autoencoder)
+    run = _with_inputs(run, data, autoencoder)
     if print_config:
         return _print(run)
     _need(run.data.source, "which pictures to train on", "--data FOLDER (or --data embedded:NAME)")
@@ -99,9 +97,7 @@ def classifier(
 ) -> None:
     """Learn to tell the classes of noisy latents apart, to guide a second stage."""
     name, run = _resolve("classifier", recipe, config, overrides or [], guided)
-    run = _with_data(run, data)
-    if autoencoder is not None:
-        run = dataclasses.replace(run, autoencoder=autoencoder)
+    run = _with_inputs(run, data, autoencoder)
     if print_config:
         return _print(run)
     _need(run.data.source, "which pictures to train on", "--data FOLDER (or --data embedded:NAME)")
@@ -131,8 +127,11 @@ def _resolve(
     return chosen.name, resolve(start, config, overrides)
 
 
-def _with_data(run: Any, source: str | None) -> Any:
-    return run if source is None else dataclasses.replace(run, data=dataclasses.replace(run.data, source=source))
+def _with_inputs(run: Any, source: str | None, autoencoder: str | None = None) -> Any:
+    """The run with what its options name, where they name something."""
+    if source is not None:
+        run = dataclasses.replace(run, data=dataclasses.replace(run.data, source=source))
+    return run if autoencoder is None else dataclasses.replace(run, autoencoder=autoencoder)
 
 
 def _print(run: Any) -> None:

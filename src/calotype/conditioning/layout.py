@@ -24,7 +24,7 @@ from torch import Tensor
 from calotype.condition import Condition, Routes
 from calotype.conditioning.conditioner import Conditioner, Corpus, check_drop, conditioners, device_of
 from calotype.errors import UserError
-from calotype.layout import Box, Layout, check_labels
+from calotype.layout import Layout, check_labels
 from calotype.nn.text_transformer import TextTransformer, TextTransformerConfig
 
 OBJECTS = 30
@@ -97,8 +97,7 @@ class LayoutTokens:
 class LayoutBoxes(Conditioner):
     """ "layout", a list of B `Layout`s, -> tokens (B, 3 objects + 2, width).
 
-    Null is a layout without objects that shows the whole picture. Objects come in a random order in training, so that
-    none is the first: `shuffled`.
+    Null is a layout without objects that shows the whole picture.
 
     Args:
         config: sizes.
@@ -134,17 +133,6 @@ class LayoutBoxes(Conditioner):
     def _all(ids: Tensor) -> Tensor:
         # "none" is a word like others: the paper's encoder has no mask
         return torch.ones_like(ids, dtype=torch.bool)
-
-
-def shuffled(layout: Layout, order: Sequence[int]) -> Layout:
-    """The same objects in another order."""
-    return Layout(tuple(layout.boxes[k] for k in order), layout.window)
-
-
-def largest(boxes: Sequence[Box], n: int) -> tuple[Box, ...]:
-    """The n largest, in their order: what a picture with too many objects is reduced to."""
-    chosen = sorted(range(len(boxes)), key=lambda k: -boxes[k].area)[:n]
-    return tuple(boxes[k] for k in sorted(chosen))
 
 
 @conditioners.register("layout")
@@ -191,8 +179,7 @@ class LayoutConfig:
         Raises `UserError` if it has none."""
         if not corpus.objects:
             raise UserError(
-                "the data has no boxes, but the recipe conditions on them; put a COCO-style boxes.json beside the "
-                "pictures, or train without: conditioners.layout=null"
+                "the data has no boxes, but the recipe conditions on them; train without: conditioners.layout=null"
             )
         return LayoutBoxes(self, corpus.objects)
 

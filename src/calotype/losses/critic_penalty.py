@@ -6,6 +6,7 @@ With few pictures a discriminator soon knows them by heart, and what it then tel
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -17,15 +18,15 @@ from calotype import ranks
 from calotype.registry import Registry
 
 
-class CriticPenalty(nn.Module):
+class CriticPenalty(nn.Module, ABC):
     """A term of the discriminator's loss; its buffers belong to checkpoints."""
 
     differentiates: ClassVar[bool]
     """Whether it needs the gradient of the logits with respect to the real pictures."""
 
+    @abstractmethod
     def forward(self, x: Tensor, real: Tensor, fake: Tensor) -> Tensor:
         """A scalar, of real pictures x (B, 3, H, W) and the logits (B, 1, h, w) of real and reconstructed ones."""
-        raise NotImplementedError
 
 
 @runtime_checkable

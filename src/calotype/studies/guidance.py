@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 
-from calotype.autoencoder.base import PixelSpace
 from calotype.conditioning.class_label import ClassLabelConfig
 from calotype.console import console
 from calotype.data.folder import open_source
@@ -221,7 +220,7 @@ class GuidanceStudy:
         makers = Makers(model, worse, classifier, self.sampling)
         held_out = few(open_source(HELD_OUT), self.n)
         console().print(f"measuring {DRAWS} times {self.n} real pictures")
-        yardstick = Yardstick.of(held_out, open_source(TRAINING), SIDE, judge, PixelSpace())
+        yardstick = Yardstick.of(held_out, open_source(TRAINING), SIDE, judge, model.autoencoder)
         names = [held_out.classes[y] for y in held_out.labels()]
         folder = out / "diffusion" / "rows"  # in the model's folder: without its model a row is worth nothing
         folder.mkdir(exist_ok=True)
@@ -277,11 +276,12 @@ class GuidanceStudy:
 
 
 PROTOCOL = (
-    f"Samples beside held-out pictures, {{n:,}} on each side and as many of each class, by {Lite0.name}: Fréchet "
-    f"distance, and precision, recall, density, coverage with k = {K}. Accuracy: the share that the judge takes for "
-    "the class that was asked for; it learned clean pictures alone, and guides nobody. Real: training pictures in "
-    f"place of samples, mean and standard deviation of {DRAWS} disjoint choices; the judge's accuracy there is that on "
-    "the held-out pictures. The same noise for every setting."
+    "Samples beside held-out pictures that have passed the first stage, {n:,} on each side and as many of each class, "
+    f"by {Lite0.name}: Fréchet distance, and precision, recall, density, coverage with k = {K}. Accuracy: the share "
+    "that the judge takes for the class that was asked for; it learned clean pictures alone, and guides nobody. Real: "
+    "training pictures in place of samples, passed through the first stage as well, mean and standard deviation of "
+    f"{DRAWS} disjoint choices; the judge's accuracy there is that on the held-out pictures. The same noise for every "
+    "setting."
 )
 
 

@@ -49,13 +49,14 @@ class Likeness:
 
 @dataclass(frozen=True, eq=False)
 class Yardstick:
-    """What samples are compared with.
+    """What samples are compared with: real pictures that have passed the model's first stage, as its samples have.
+
+    A decoder's softness is no matter of guidance, but would set every sample apart from every untouched picture.
 
     Args:
         labels: (n,) the classes of the held-out pictures; samples are asked for the same.
         features: (n, D) of FD-lite0.
-        judge: a classifier that has seen clean pictures only, and guides nobody. It is asked at t = 0.
-        autoencoder: of the judge.
+        judge: a classifier of clean pixels that guides nobody. It is asked at t = 0.
         real: sets of training pictures of the same classes, measured likewise, but for the accuracy, which is that on
             the held-out pictures: the judge knows the others.
     """
@@ -63,22 +64,21 @@ class Yardstick:
     labels: Tensor
     features: Tensor
     judge: LatentClassifier
-    autoencoder: Autoencoder
     real: Sequence[Likeness]
 
     @classmethod
     def of(
         cls, held_out: Source, training: Source, side: int, judge: LatentClassifier, autoencoder: Autoencoder
     ) -> Yardstick:
-        """All of `held_out`, beside `DRAWS` choices of training pictures.
+        """All of `held_out`, beside `DRAWS` choices of training pictures, after each has passed the autoencoder.
 
         Raises:
             ValueError: too few pictures, see `alike` and `precision_recall`.
         """
-        labels, x = torch.tensor(held_out.labels()), _images(held_out, side)
-        bare = cls(labels, extract(x, Lite0(best_device())), judge, autoencoder, ())
+        labels, x = torch.tensor(held_out.labels()), _images(held_out, side, autoencoder)
+        bare = cls(labels, extract(x, Lite0(best_device())), judge, ())
         known = bare.accuracy(x)
-        draws = (_images(alike(training, held_out.labels(), k), side) for k in range(DRAWS))
+        draws = (_images(alike(training, held_out.labels(), k), side, autoencoder) for k in range(DRAWS))
         return replace(bare, real=[replace(bare.measure(y), accuracy=known) for y in draws])
 
     def measure(self, images: Image) -> Likeness:
@@ -95,8 +95,8 @@ class Yardstick:
         """Share of the pictures that the judge takes for what they were to be."""
         right = []
         for x, y in zip(torch.split(images, 256), torch.split(self.labels, 256), strict=True):
-            z = self.autoencoder.encode(x.to(best_device()))
-            right.append(self.judge.classifier(z, z.new_zeros(len(z))).argmax(1).cpu() == y)
+            x = x.to(best_device())
+            right.append(self.judge.classifier(x, x.new_zeros(len(x))).argmax(1).cpu() == y)
         return float(torch.cat(right).double().mean())
 
 
@@ -115,5 +115,8 @@ def alike(source: Source, labels: Sequence[int], k: int) -> Source:
     return Subset(source, rows, f"{len(rows):,} of {source.name}")
 
 
-def _images(source: Source, side: int) -> Tensor:
-    return torch.cat([batch["image"] for batch in pictures(source, side)])
+@torch.no_grad()
+def _images(source: Source, side: int, autoencoder: Autoencoder) -> Tensor:
+    """The pictures of a source as the autoencoder brings them back."""
+    batches = (batch["image"].to(best_device()) for batch in pictures(source, side))
+    return torch.cat([autoencoder.decode(autoencoder.encode(x)).clamp(-1, 1).cpu() for x in batches])

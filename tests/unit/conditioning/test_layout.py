@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calotype.conditioning.layout import LayoutConfig, LayoutTokens, largest, shuffled
+from calotype.conditioning.layout import LayoutConfig, LayoutTokens
 from calotype.errors import UserError
 from calotype.layout import Box, Layout, Window
 
@@ -58,15 +58,6 @@ def test_what_does_not_fit_is_refused() -> None:
 def test_the_vocabularys_last_id_is_never_a_place() -> None:
     tokens = LayoutTokens(["a"], vocabulary=25)
     assert tokens.places == 4 and tokens.place(1, 1) < tokens.none
-
-
-def test_too_many_objects_are_reduced_to_the_largest_in_their_order() -> None:
-    small, large, middle = Box(0, 0, 0, 0.1, 0.1), Box(1, 0, 0, 1, 1), Box(2, 0, 0, 0.5, 0.5)
-    assert largest([small, large, middle], 2) == (large, middle) and largest([middle, large, small], 2) == (
-        middle,
-        large,
-    )
-    assert shuffled(Layout((small, large)), [1, 0]).boxes == (large, small)
 
 
 class Pictures:

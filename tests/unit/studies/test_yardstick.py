@@ -52,6 +52,21 @@ def test_a_class_that_is_too_small_is_told() -> None:
         alike(TRAINING, [3] * 700, 1)
 
 
+class Soft(PixelSpace):
+    """A first stage that brings back soft pictures."""
+
+    def decode(self, z: Tensor) -> Tensor:
+        return torch.nn.functional.avg_pool2d(z, 5, 1, 2)
+
+
+def test_real_pictures_pass_the_first_stage_before_anything_is_compared(yardstick: Yardstick) -> None:
+    """What is as soft as the decoder makes everything is like the real ones, the sharp ones are not."""
+    x = torch.cat([batch["image"] for batch in pictures(FEW, 32)])
+    soft = Yardstick.of(FEW, TRAINING, 32, yardstick.judge, Soft())
+    assert soft.measure(Soft().decode(x)).frechet == pytest.approx(0, abs=1e-6)
+    assert soft.measure(x).frechet > 1
+
+
 def test_held_out_pictures_are_like_themselves(yardstick: Yardstick) -> None:
     x = torch.cat([batch["image"] for batch in pictures(FEW, 32)])
     found = yardstick.measure(x)
