@@ -1,7 +1,7 @@
 """What the denoiser is told besides x_t: a typed bundle of routes.
 
     tokens  (B, L, D)      read by cross-attention, with an optional mask (B, L), True = attend
-    spatial (B, C, H, W)   concatenated to x_t along channels
+    spatial (B, C, H, W)   concatenated to x_t along channels; (B, C, 1, 1) where it is the same everywhere
     vector  (B, D)         joined to the time embedding
 
 Every route is optional and a missing one is `None`, never zeros.
@@ -95,14 +95,24 @@ class Condition:
 
     def cat(self, other: Condition) -> Condition:
         """Both batches after one another, for guidance in one network call."""
-        return self._zip(lambda a, b: torch.cat([a, b.to(a.dtype)]), other)
+        return self._zip(lambda a, b: torch.cat(_alike([a, b.to(a.dtype)])), other)
 
     @staticmethod
     def merge(conditions: Sequence[Condition]) -> Condition:
         """Several conditioners' results as one: tokens after one another, spatial and vector along channels."""
 
-        def join(name: str, dim: int) -> Tensor | None:
+        def join(name: str) -> Tensor | None:
             values = [v for c in conditions if (v := getattr(c, name)) is not None]
-            return torch.cat(values, dim) if values else None
+            return torch.cat(_alike(values), 1) if values else None
 
-        return Condition(join("tokens", 1), join("mask", 1), join("spatial", 1), join("vector", 1))
+        return Condition(join("tokens"), join("mask"), join("spatial"), join("vector"))
+
+
+def _alike(values: Sequence[Tensor]) -> list[Tensor]:
+    """Maps that are the same everywhere are spread over the places of the others; raises `ValueError` for two sizes."""
+    sizes = {v.shape[2:] for v in values if v.dim() == 4}
+    places = sizes - {torch.Size((1, 1))}
+    if len(places) > 1:
+        raise ValueError(f"spatial conditions must be of one size, got {sorted(map(tuple, places))}")
+    size = next(iter(places or sizes), ())
+    return [v.expand(*v.shape[:2], *size) if v.dim() == 4 else v for v in values]

@@ -74,14 +74,16 @@ class LatentDiffusion:
     trained_with: LatentSpace | None = None
 
     def condition(self, wishes: Mapping[str, Sequence[Any]], n: int) -> Condition:
-        """The condition of n samples; raises `UserError` for a wish that the model does not take."""
+        """The condition of n samples; raises `UserError` for a wish that the model does not take, or lacks."""
         self.conditioner.check(wishes)
         condition: Condition = self.conditioner(wishes, n)
         return condition
 
-    def null(self, n: int) -> Condition:
-        """The condition without any wish."""
-        return self.conditioner.null(n)
+    def null(self, n: int, wishes: Mapping[str, Sequence[Any]] | None = None) -> Condition:
+        """The condition without any wish but those that the model cannot do without, which `wishes` must have."""
+        given = wishes or {}
+        self.conditioner.check({key: given[key] for key in given if key in self.conditioner.needs})
+        return self.conditioner.null(n, given)
 
     def decode(self, z: Latent) -> Image:
         """The picture of a latent."""
@@ -146,14 +148,20 @@ class LatentDiffusion:
         config = read_config(path, "latent-diffusion")
         assets = read_json(path / "assets.json")
         with described(path):
+            autoencoder = filled(
+                lambda: _build_autoencoder(config["autoencoder"]), path / "autoencoder.safetensors"
+            ).eval()
             model = cls(
-                filled(lambda: _build_autoencoder(config["autoencoder"]), path / "autoencoder.safetensors"),
+                autoencoder,
                 filled(
                     lambda: _build_denoiser(config["denoiser"]),
                     path / "denoiser.safetensors",
                     lambda: _build_network(config["denoiser"]),
                 ),
-                filled(lambda: _build_conditioner(config["conditioner"], assets), path / "conditioner.safetensors"),
+                filled(
+                    lambda: _build_conditioner(config["conditioner"], assets, autoencoder),
+                    path / "conditioner.safetensors",
+                ),
                 int(config["side"]),
                 dict(config["notes"]),
                 from_plain(config["latents"], LatentSpace, "latents"),
@@ -287,9 +295,9 @@ def _build_network(plain: Mapping[str, Any]) -> Network:
     return config.build()
 
 
-def _build_conditioner(plain: Mapping[str, Any], assets: Mapping[str, str]) -> Conditioners:
+def _build_conditioner(plain: Mapping[str, Any], assets: Mapping[str, str], autoencoder: Autoencoder) -> Conditioners:
     configs = {k: from_plain(v, None, f"conditioner.{k}") for k, v in plain["members"].items()}
-    members = {k: c.load(Conditioners.assets_of(k, assets)) for k, c in configs.items()}
+    members = {k: c.load(Conditioners.assets_of(k, assets), autoencoder) for k, c in configs.items()}
     return Conditioners(members, configs, float(plain["drop"]))
 
 

@@ -10,6 +10,11 @@ from dataclasses import dataclass, field
 from calotype.autoencoder.latent import LatentAutoencoderConfig
 from calotype.autoencoder.statistics import PerChannel, Statistics
 from calotype.conditioning.conditioner import ConditionerConfig
+from calotype.data.companions import Offer, companions_of
+from calotype.data.degradations.base import Degradation
+from calotype.data.masks.base import MaskGenerator
+from calotype.data.source import Source
+from calotype.data.view import Augment
 from calotype.diffusion.objective import Objective
 from calotype.diffusion.parameterization import Parameterization, Velocity
 from calotype.diffusion.schedule import Schedule
@@ -39,6 +44,11 @@ class DataConfig:
         balance: 0 = pictures come equally often; 1 = classes do; between, rare classes come more often than their size
             says. Only where there are classes.
         held_out: share of the pictures that is not trained on, but measured on.
+        zoom: side of the smallest square that is cut, as a share of the short side; below 1, squares of every size
+            down to it are (0.5 in the paper's super-resolution), and latents cannot be computed in advance.
+        degradation: how low-resolution pictures are made, for a model that undoes it; null = there are none.
+        low_resolution_noise: standard deviation of the strongest noise that is laid over those, in [0, 1].
+        mask: where pictures have holes, for a model that fills them; null = nowhere.
     """
 
     source: str = ""
@@ -47,6 +57,10 @@ class DataConfig:
     crop: bool = True
     balance: float = 0.0
     held_out: float = 0.05
+    zoom: float = 1.0
+    degradation: Degradation | None = None
+    low_resolution_noise: float = 0.0
+    mask: MaskGenerator | None = None
 
     def __post_init__(self) -> None:
         if not 8 <= self.side <= 4096:
@@ -55,6 +69,23 @@ class DataConfig:
             raise ValueError(f"data.balance must lie in 0 ... 1, got {self.balance}")
         if not 0.0 <= self.held_out <= 0.5:
             raise ValueError(f"data.held_out must lie in 0 ... 0.5, got {self.held_out}")
+        if not 0.05 <= self.zoom <= 1.0:
+            raise ValueError(f"data.zoom must lie in 0.05 ... 1, got {self.zoom}")
+        if not 0.0 <= self.low_resolution_noise <= 1.0:
+            raise ValueError(f"data.low_resolution_noise must lie in 0 ... 1, got {self.low_resolution_noise}")
+        if self.degradation is not None and self.side % self.degradation.factor:
+            raise ValueError(
+                f"data.side must be a multiple of the degradation's factor {self.degradation.factor}, got {self.side}"
+            )
+
+    @property
+    def augment(self) -> Augment:
+        """What may happen to a picture in training."""
+        return Augment(self.crop, self.flip, self.zoom)
+
+    def offer(self, source: Source) -> Offer:
+        """What can be wished for with this source."""
+        return Offer(source, companions_of(source, self.degradation, self.low_resolution_noise, self.mask))
 
 
 @dataclass(frozen=True)

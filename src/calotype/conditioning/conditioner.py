@@ -1,15 +1,26 @@
 """From a user's wish to a `Condition`.
 
-A conditioner reads named entries of a batch ("caption", "class") and fills routes of the network. It also knows its
-*null* condition: what the network sees when the wish was dropped, which is what classifier-free guidance contrasts
-with. `Conditioners` joins several; a wish that is not given is null.
+A conditioner reads named entries of a batch and fills routes of the network:
+
+    caption, label         what a picture shows, in words or as a class
+    layout                 boxes with classes (`calotype.layout`)
+    label_map              (B, H, W) uint8: the area that every pixel belongs to, 255 = none
+    low_resolution         (B, 3, h, w) in [-1, 1]: the picture, smaller and worse
+    image, hole            (B, 3, H, W) in [-1, 1] and (B, 1, H, W) bool, TRUE IN THE HOLE: a picture to be completed
+    conditioning_image     (B, 3, H, W) in [-1, 1]: another picture that this one is made from
+    reference              (B, 3, s, s) in [-1, 1]: a picture whose content is wished for, wherever it is in it
+
+It also knows its *null* condition: what the network sees when the wish was dropped, which is what classifier-free
+guidance contrasts with. `Conditioners` joins several; a wish that is not given is null. Some are not `guided`: without
+their wish there is no task (an inpainting model without a picture to complete), so it is never dropped, guidance sees
+it on both sides, and it has to be given.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +28,7 @@ from torch import Tensor, nn
 from calotype.condition import Condition, Routes
 from calotype.errors import UserError
 from calotype.registry import Registry, to_plain
+from calotype.types import Image, Latent
 
 
 class Conditioner(nn.Module, ABC):
@@ -24,14 +36,15 @@ class Conditioner(nn.Module, ABC):
 
     Args:
         drop: probability with which a training sample's wish is replaced by null, independently of the others.
+        guided: whether guidance strengthens the wish; otherwise it is always there, and never dropped.
     """
 
-    reads: ClassVar[tuple[str, ...]]
+    reads: tuple[str, ...]
     """The batch entries it needs."""
 
-    def __init__(self, drop: float) -> None:
+    def __init__(self, drop: float, guided: bool = True) -> None:
         super().__init__()
-        self.drop = drop
+        self.drop, self.guided = drop, guided
 
     @abstractmethod
     def routes(self) -> Routes:
@@ -48,6 +61,14 @@ class Conditioner(nn.Module, ABC):
     def unheard(self, wishes: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
         """What in these wishes it can read but never met in training, each once; for a person to be told."""
         return ()
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The classes that numbers in its wishes stand for (of objects in boxes, of areas in label maps)."""
+        return ()
+
+    def check_asked(self, wishes: Mapping[str, Sequence[Any]]) -> None:
+        """Raise `UserError` for a person's wish of which a part would be lost, as it is with a data set's."""
 
     def assets(self) -> Mapping[str, str]:
         """Texts that are needed beside the weights to build it again (a tokenizer), by name."""
@@ -67,8 +88,29 @@ class Corpus(Protocol):
         """Classes of the objects in boxes; none where there are no boxes."""
         ...
 
+    @property
+    def areas(self) -> Sequence[str]:
+        """Classes of the pixels of label maps; none where there are no label maps."""
+        ...
+
+    @property
+    def entries(self) -> Collection[str]:
+        """The entries that batches can have."""
+        ...
+
     def captions(self) -> Sequence[str]:
         """Every caption."""
+        ...
+
+
+class Latents(Protocol):
+    """The space that pictures are denoised in; an autoencoder is one."""
+
+    factor: int
+    channels: int
+
+    def encode(self, image: Image) -> Latent:
+        """(B, 3, H, W) in [-1, 1] -> (B, channels, H / factor, W / factor), without noise."""
         ...
 
 
@@ -80,12 +122,12 @@ class ConditionerConfig(Protocol):
         """What the data would need to have for this conditioner ("captions"); "" if it has it."""
         ...
 
-    def fit(self, corpus: Corpus) -> Conditioner:
-        """A fresh conditioner for this data (vocabulary, class names)."""
+    def fit(self, corpus: Corpus, latents: Latents) -> Conditioner:
+        """A fresh conditioner for this data (vocabulary, class names) and these latents."""
         ...
 
-    def load(self, assets: Mapping[str, str]) -> Conditioner:
-        """The conditioner whose `assets` were saved."""
+    def load(self, assets: Mapping[str, str], latents: Latents) -> Conditioner:
+        """The conditioner whose `assets` were saved, for the latents that it was made for."""
         ...
 
 
@@ -113,9 +155,11 @@ class Conditioners(nn.Module):
         self.configs, self.drop = dict(configs), drop
 
     @classmethod
-    def fit(cls, configs: Mapping[str, ConditionerConfig], corpus: Corpus, drop: float = 0.1) -> Conditioners:
-        """Fresh conditioners for this data."""
-        return cls({name: c.fit(corpus) for name, c in configs.items()}, configs, drop)
+    def fit(
+        cls, configs: Mapping[str, ConditionerConfig], corpus: Corpus, latents: Latents, drop: float = 0.1
+    ) -> Conditioners:
+        """Fresh conditioners for this data and these latents."""
+        return cls({name: c.fit(corpus, latents) for name, c in configs.items()}, configs, drop)
 
     def _each(self) -> list[tuple[str, Conditioner]]:
         return [(name, m) for name, m in self.members.items() if isinstance(m, Conditioner)]
@@ -126,9 +170,25 @@ class Conditioners(nn.Module):
         return tuple(dict.fromkeys(key for _, m in self._each() for key in m.reads))
 
     @property
-    def drops(self) -> tuple[float, ...]:
-        """Each member's own probability of being dropped."""
-        return tuple(m.drop for _, m in self._each())
+    def guided(self) -> tuple[Conditioner, ...]:
+        """The members whose wishes guidance can strengthen."""
+        return tuple(m for _, m in self._each() if m.guided)
+
+    @property
+    def names(self) -> dict[str, Sequence[str]]:
+        """Entry -> the classes that numbers in it stand for, where there are any."""
+        return {key: m.names for _, m in self._each() for key in m.reads if m.names}
+
+    @property
+    def knows_null(self) -> bool:
+        """Whether training has shown what the network sees where nothing is wished for."""
+        own = [member.drop for member in self.guided]
+        return self.drop > 0 or min(own, default=1.0) > 0
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The batch entries that have to be given: those of members that are not guided."""
+        return tuple(dict.fromkeys(key for _, m in self._each() if not m.guided for key in m.reads))
 
     def routes(self) -> Routes:
         """The members' routes together; raises `UserError` if they do not fit together."""
@@ -138,38 +198,56 @@ class Conditioners(nn.Module):
             raise UserError(f"{error}; change the width of one (conditioners.NAME.width) or leave it out") from error
 
     def forward(self, batch: Mapping[str, Any], n: int) -> Condition:
-        """The condition of n samples; a member whose entries are absent from the batch contributes its null.
-
-        Raises:
-            UserError: the batch holds a wish that no member reads.
-        """
+        """The condition of n samples; a guided member whose entries are absent from the batch contributes its null."""
         return Condition.merge([self._one(m, batch, n) for _, m in self._each()])
 
     def _one(self, member: Conditioner, batch: Mapping[str, Any], n: int) -> Condition:
-        return member(batch) if all(k in batch for k in member.reads) else member.null(1).expand(n)
+        given = all(key in batch for key in member.reads)
+        return member(batch) if given or not member.guided else member.null(1).expand(n)
 
     def dropped(self, batch: Mapping[str, Any], keep: Mapping[str, Tensor], n: int) -> Condition:
-        """Like `forward`, with each member's rows replaced by null where keep[name] (n,) is False."""
+        """Like `forward`, with each guided member's rows replaced by null where keep[name] (n,) is False."""
         conditions = []
         for name, member in self._each():
             condition = self._one(member, batch, n)
-            conditions.append(condition.where(keep[name], member.null(1).expand(n).to_like(condition)))
+            if member.guided:
+                condition = condition.where(keep[name], member.null(1).expand(n).to_like(condition))
+            conditions.append(condition)
         return Condition.merge(conditions)
 
     def keep(self, joint: Tensor, own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Which wishes survive: uniform numbers (n,) against the joint and each member's own probability."""
-        return {name: (joint >= self.drop) & (own[name] >= m.drop) for name, m in self._each()}
+        """Which wishes survive: uniform numbers (n,) against the joint and each guided member's own probability."""
+        return {name: (joint >= self.drop) & (own[name] >= m.drop) for name, m in self._each() if m.guided}
 
-    def null(self, n: int) -> Condition:
-        """n times the condition in which every wish is null."""
-        return Condition.merge([m.null(n) for _, m in self._each()])
+    def null(self, n: int, batch: Mapping[str, Any] | None = None) -> Condition:
+        """n times the condition in which every wish is null that guidance can strengthen.
+
+        Args:
+            batch: has the entries of the others.
+        """
+        given = batch or {}
+        return Condition.merge([m.null(1).expand(n) if m.guided else m(given) for _, m in self._each()])
 
     def check(self, wishes: Mapping[str, Sequence[Any]]) -> None:
-        """Raise `UserError` if a wish is of a kind that this model was not trained with."""
+        """Raise `UserError` if a wish is of a kind that this model was not trained with, or one is missing that it
+        cannot do without."""
         for key in wishes:
             if key not in self.reads:
                 takes = ", ".join(repr(k) for k in self.reads) or "no condition at all"
                 raise UserError(f"this model was not trained with {key!r}; it takes {takes}, so leave the wish out")
+        missing = [key for key in self.needs if key not in wishes]
+        if missing:
+            raise UserError(
+                f"this model always had {' and '.join(map(repr, missing))} in training and cannot do without; add "
+                f"{'them' if len(missing) > 1 else 'it'}"
+            )
+
+    def check_asked(self, wishes: Mapping[str, Sequence[Any]]) -> None:
+        """Raise `UserError` for a person's wish that a member cannot take whole, or that `check` refuses."""
+        self.check(wishes)
+        for _, member in self._each():
+            if all(key in wishes for key in member.reads):
+                member.check_asked(wishes)
 
     def unheard(self, wishes: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
         """What in these wishes no picture of the training set was described by."""

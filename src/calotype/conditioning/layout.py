@@ -16,13 +16,13 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from calotype.condition import Condition, Routes
-from calotype.conditioning.conditioner import Conditioner, Corpus, check_drop, conditioners, device_of
+from calotype.conditioning.conditioner import Conditioner, Corpus, Latents, check_drop, conditioners, device_of
 from calotype.errors import UserError
 from calotype.layout import Layout, check_labels
 from calotype.nn.text_transformer import TextTransformer, TextTransformerConfig
@@ -104,7 +104,7 @@ class LayoutBoxes(Conditioner):
         classes: of the objects.
     """
 
-    reads: ClassVar[tuple[str, ...]] = ("layout",)
+    reads = ("layout",)
 
     def __init__(self, config: LayoutConfig, classes: Sequence[str]) -> None:
         super().__init__(config.drop)
@@ -124,6 +124,11 @@ class LayoutBoxes(Conditioner):
         """The empty layout, encoded once."""
         empty: Condition = self({"layout": [Layout()]})
         return empty.expand(n)
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Of the objects."""
+        return self.tokens.classes
 
     def assets(self) -> Mapping[str, str]:
         """The class names."""
@@ -173,7 +178,7 @@ class LayoutConfig:
         """Boxes, where there are none."""
         return "" if corpus.objects else "boxes"
 
-    def fit(self, corpus: Corpus) -> LayoutBoxes:
+    def fit(self, corpus: Corpus, latents: Latents) -> LayoutBoxes:
         """A conditioner for the objects of the data.
 
         Raises `UserError` if it has none."""
@@ -183,6 +188,6 @@ class LayoutConfig:
             )
         return LayoutBoxes(self, corpus.objects)
 
-    def load(self, assets: Mapping[str, str]) -> LayoutBoxes:
+    def load(self, assets: Mapping[str, str], latents: Latents) -> LayoutBoxes:
         """A conditioner for the saved class names."""
         return LayoutBoxes(self, [str(c) for c in json.loads(assets["classes"])])

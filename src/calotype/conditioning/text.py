@@ -12,13 +12,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from calotype.condition import Condition, Routes
-from calotype.conditioning.conditioner import Conditioner, Corpus, check_drop, conditioners, device_of
+from calotype.conditioning.conditioner import Conditioner, Corpus, Latents, check_drop, conditioners, device_of
 from calotype.errors import CorruptFile, UserError
 from calotype.nn.text_transformer import TextTransformer, TextTransformerConfig
 
@@ -66,7 +66,7 @@ class Text(Conditioner):
         words: every word of theirs; empty = not remembered.
     """
 
-    reads: ClassVar[tuple[str, ...]] = ("caption",)
+    reads = ("caption",)
 
     def __init__(self, config: TextConfig, tokenizer: Tokenizer, words: Collection[str]) -> None:
         super().__init__(config.drop)
@@ -103,6 +103,17 @@ class Text(Conditioner):
             return ()
         asked = [word for caption in wishes["caption"] for word in words_of(str(caption))]
         return tuple(dict.fromkeys(word for word in asked if word not in self.words))
+
+    def check_asked(self, wishes: Mapping[str, Sequence[Any]]) -> None:
+        """Raises `UserError` for a caption that would be cut."""
+        for caption in wishes["caption"]:
+            [encoded] = self.tokenizer.encode_batch([str(caption)])
+            if encoded.overflowing:
+                kept = self.tokenizer.decode(encoded.ids).strip()
+                raise UserError(
+                    f"a caption is longer than the {len(encoded.ids)} word pieces that this model reads; end it after "
+                    f"{kept[-60:]!r}"
+                )
 
     def assets(self) -> Mapping[str, str]:
         """The tokenizer, in the `tokenizers` library's JSON, and the words."""
@@ -144,7 +155,7 @@ class TextConfig:
         """Captions, where there are none."""
         return "" if any(corpus.captions()) else "captions"
 
-    def fit(self, corpus: Corpus) -> Text:
+    def fit(self, corpus: Corpus, latents: Latents) -> Text:
         """A tokenizer and a fresh transformer for the data's captions."""
         captions = [c for c in corpus.captions() if c]
         if not captions:
@@ -155,7 +166,7 @@ class TextConfig:
         words = {word for caption in captions for word in words_of(caption)}
         return Text(self, learn_tokenizer(captions, self.vocabulary), words if len(words) <= MOST_WORDS else ())
 
-    def load(self, assets: Mapping[str, str]) -> Text:
+    def load(self, assets: Mapping[str, str], latents: Latents) -> Text:
         """The saved tokenizer with a fresh transformer, to be filled with the saved weights."""
         from tokenizers import Tokenizer
 

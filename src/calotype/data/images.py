@@ -79,10 +79,10 @@ def scaled_size(size: tuple[int, int], side: int) -> tuple[int, int]:
     return max(side, round(size[0] * scale)), max(side, round(size[1] * scale))
 
 
-def scaled(image: Image.Image, side: int) -> Image.Image:
-    """Scale the short side to `side` (Lanczos). The result grows with the ratio of the sides; see `square`."""
+def scaled(image: Image.Image, side: int, resample: Image.Resampling = Image.Resampling.LANCZOS) -> Image.Image:
+    """Scale the short side to `side`. The result grows with the ratio of the sides; see `square`."""
     size = scaled_size(image.size, side)
-    return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
+    return image if size == image.size else image.resize(size, resample)
 
 
 def place(size: tuple[int, int], side: int, x: float, y: float) -> tuple[int, int]:
@@ -90,22 +90,41 @@ def place(size: tuple[int, int], side: int, x: float, y: float) -> tuple[int, in
     return round((size[0] - side) * x), round((size[1] - side) * y)
 
 
-def square(image: Image.Image, side: int, x: float = 0.5, y: float = 0.5) -> Image.Image:
-    """Scale the short side to `side` (Lanczos) and cut a square at (x, y) in [0, 1] of what is left over.
-
-    Only the pixels of the square are computed: scaled as a whole, a picture of 1 x 60,000,000 would fill the memory.
-    """
-    (width, height), (wide, high) = image.size, scaled_size(image.size, side)
+def square_box(
+    size: tuple[int, int], side: int, x: float = 0.5, y: float = 0.5, share: float = 1.0
+) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom, in pixels of a picture of this width and height, of what `square` shows."""
+    width, height = size
+    if share < 1:
+        short = share * min(size)
+        left, top = (width - short) * x, (height - short) * y
+        return left, top, min(width, left + short), min(height, top + short)
+    wide, high = scaled_size(size, side)
     left, top = place((wide, high), side, x, y)
-    if (wide, high) == (width, height):
-        return image.crop((left, top, left + side, top + side))
-    box = (
+    return (
         left * width / wide,
         top * height / high,
         min(width, (left + side) * width / wide),
         min(height, (top + side) * height / high),
     )
-    return image.resize((side, side), Image.Resampling.LANCZOS, box)
+
+
+def square(
+    image: Image.Image,
+    side: int,
+    x: float = 0.5,
+    y: float = 0.5,
+    share: float = 1.0,
+    resample: Image.Resampling = Image.Resampling.LANCZOS,
+) -> Image.Image:
+    """Scale to `side` pixels the square at (x, y) in [0, 1] of what is left over, `share` of the short side wide.
+
+    Only the pixels of the square are computed: scaled as a whole, a picture of 1 x 60,000,000 would fill the memory.
+    """
+    if share == 1 and min(image.size) == side:
+        left, top = place(image.size, side, x, y)
+        return image.crop((left, top, left + side, top + side))
+    return image.resize((side, side), resample, square_box(image.size, side, x, y, share))
 
 
 def to_tensor(pixels: Pixels) -> Tensor:

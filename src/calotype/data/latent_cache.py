@@ -14,7 +14,9 @@ numbers of unit variance, finer than any noise the sampler ends at, in half the 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -22,9 +24,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from calotype.data.loader import Bad, pictures
+from calotype.data.companions import Companion, random_at
+from calotype.data.loader import Bad, Row, ahead, collected, pictures
 from calotype.data.order import BalancedOrder
 from calotype.data.source import Source
+from calotype.data.view import Cutter, View
 from calotype.errors import CorruptFile, UserError
 from calotype.files import commit_directory, read_json, read_tensors, verify_directory, write_json, write_tensors
 from calotype.rng import fold
@@ -172,31 +176,64 @@ class LatentLoader:
 
     Args:
         cache: the latents.
-        source: for captions and labels.
+        source: for captions and labels, and for the pictures that companions look at.
         batch_size, seed, balance: as for `Loader`.
+        companions: more entries; they see the picture that a latent is of, mirrored where it is.
+        side: pixels of that picture.
+        threads: for decoding.
     """
 
     def __init__(
-        self, cache: LatentCache, source: Source, batch_size: int, seed: int = 0, balance: float = 0.0
+        self,
+        cache: LatentCache,
+        source: Source,
+        batch_size: int,
+        seed: int = 0,
+        balance: float = 0.0,
+        *,
+        companions: Mapping[str, Companion] | None = None,
+        side: int = 0,
+        threads: int = 2,
     ) -> None:
         self.cache, self.batch_size, self.seed = cache, batch_size, seed
         self._captions, self._labels = source.captions(), torch.tensor(source.labels())
         self.order = BalancedOrder(seed, self._labels[cache.index].tolist(), balance)
+        self._companions, self._index = dict(companions or {}), cache.index.tolist()
+        self._cutter, self._threads = Cutter(source, side, moves=False), threads
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """The batches of step `start`, ...: "latent_mean" and "latent_std" (B, C, h, w) float32 instead of "image"."""
-        for step in count(start):
-            yield self._batch(step)
+        if not self._companions:
+            for step in count(start):
+                yield self._batch(step, {})
+        with (
+            ThreadPoolExecutor(self._threads, thread_name_prefix="decode") as pool,
+            closing(ahead(lambda step: self._cut(step, pool), start)) as cuts,
+        ):
+            for step, rows in zip(count(start), cuts, strict=False):
+                yield self._batch(step, collected(rows, self._companions))
 
-    def _batch(self, step: int) -> Batch:
+    def _cut(self, step: int, pool: ThreadPoolExecutor) -> list[Row]:
+        """What the companions make of a batch's pictures; no tensor in sight, see `Loader.batches`."""
         rows, epochs = self.order.batch(step, self.batch_size)
-        copies = len(self.cache.mean)
-        copy = torch.tensor(
-            [fold(self.seed, "copy", int(r), int(e)) % copies for r, e in zip(rows, epochs, strict=True)]
-        )
+        return list(pool.map(self._row, rows.tolist(), epochs.tolist()))
+
+    def _row(self, row: int, epoch: int) -> Row:
+        index = self._index[row]
+        cut = self._cutter(index, View(mirror=bool(self._copy(row, epoch))))
+        random = random_at(self.seed, index, epoch)
+        return index, {name: c.of(cut, random) for name, c in self._companions.items()}
+
+    def _copy(self, row: int, epoch: int) -> int:
+        return fold(self.seed, "copy", row, epoch) % len(self.cache.mean)
+
+    def _batch(self, step: int, entries: Mapping[str, Any]) -> Batch:
+        rows, epochs = self.order.batch(step, self.batch_size)
+        copy = torch.tensor([self._copy(int(r), int(e)) for r, e in zip(rows, epochs, strict=True)])
         row = torch.from_numpy(rows)
         index = self.cache.index[row]
         return {
+            **entries,
             "index": index,
             "epoch": torch.from_numpy(epochs),
             "latent_mean": self.cache.mean[copy, row].float(),

@@ -1,57 +1,32 @@
 """From a source to an endless, repeatable stream of batches.
 
 The batch of a step is a function of (source, seed, step): the order is `Order`'s, and crop and mirror of a picture are
-drawn by (seed, sample, epoch). Decoded pictures of small sets stay in memory as bytes.
+drawn by (seed, sample, epoch), as is what comes with it (`companions`).
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
-from calotype.data.images import Pixels, place, scaled, square, to_tensor
+from calotype.data.companions import Companion, Pictures, random_at
 from calotype.data.order import BalancedOrder
 from calotype.data.source import Source
+from calotype.data.view import Augment, Cut, Cutter, View
 from calotype.errors import BadImage, UserError
-from calotype.rng import fold
 from calotype.types import Batch
 
 T = TypeVar("T")
 
 BAD_SHARE = 0.1
 """A run aborts when more than this share of its pictures cannot be read."""
-
-LONGEST = 4
-"""A picture whose sides differ more than this is cut before it is scaled, and not kept for other crops."""
-
-
-@dataclass(frozen=True)
-class Augment:
-    """What may happen to a picture in training.
-
-    Args:
-        crop: cut the square at a random place along the longer side instead of the middle.
-        flip: mirror half of the time.
-    """
-
-    crop: bool = False
-    flip: bool = False
-
-    def draw(self, seed: int, sample: int, epoch: int) -> tuple[float, float, bool]:
-        """Place (x, y) of the crop in [0, 1] and whether to mirror."""
-        bits = fold(seed, "augment", sample, epoch)
-        x, y = (bits & 0xFFFF) / 0xFFFF, (bits >> 16 & 0xFFFF) / 0xFFFF
-        return (
-            (x, y, self.flip and bool(bits >> 32 & 1)) if self.crop else (0.5, 0.5, self.flip and bool(bits >> 32 & 1))
-        )
 
 
 class Bad:
@@ -76,6 +51,16 @@ class Bad:
             )
 
 
+Row = tuple[int, dict[str, Any]]
+"""A sample, and its entries as the companions made them."""
+
+
+def collected(rows: Sequence[Row], companions: Mapping[str, Companion]) -> dict[str, Any]:
+    """The companions' entries of a batch, and "index"."""
+    entries = {name: c.stack([made[name] for _, made in rows]) for name, c in companions.items()}
+    return {"index": torch.tensor([i for i, _ in rows])} | entries
+
+
 class Loader:
     """Batches of a source.
 
@@ -83,9 +68,10 @@ class Loader:
         source: the pictures.
         side: pixels of the square they are brought to.
         batch_size: exact, also for sources smaller than that.
-        seed: of order and augmentation.
+        seed: of order, augmentation and companions.
         augment: see `Augment`.
         balance: see `BalancedOrder`.
+        companions: more entries besides "image", "caption" and "label".
         cache_bytes: decoded pictures are kept in memory up to this.
         threads: for decoding.
     """
@@ -99,6 +85,7 @@ class Loader:
         augment: Augment | None = None,
         balance: float = 0.0,
         *,
+        companions: Mapping[str, Companion] | None = None,
         cache_bytes: int = 2 << 30,
         threads: int = 4,
     ) -> None:
@@ -107,8 +94,8 @@ class Loader:
         self.bad = Bad(source.total)
         self._captions, self._labels = source.captions(), torch.tensor(source.labels())
         self.order = BalancedOrder(seed, source.labels(), balance)
-        self._cache: dict[int, Pixels] = {}
-        self._room, self._lock = cache_bytes, threading.Lock()
+        self._companions: dict[str, Companion] = {"image": Pictures(), **(companions or {})}
+        self._cutter = Cutter(source, side, self.augment.crop, cache_bytes)
         self._threads = threads
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
@@ -119,63 +106,41 @@ class Loader:
             ThreadPoolExecutor(self._threads, thread_name_prefix="decode") as pool,
             closing(ahead(lambda step: self._cut(step, pool), start)) as cuts,
         ):
-            for ids, epochs, pixels in cuts:
+            for rows, epochs in cuts:
                 # Tensors are made here, not in the background: a second thread that runs PyTorch's parallel loops has
                 # OpenMP workers of its own, and with more workers than cores all of them sleep between loops. That
                 # made training on two cores slower by 40 %.
-                yield self._collect(ids, epochs, pixels)
+                yield self._collect(rows, epochs)
 
-    def _cut(self, step: int, pool: ThreadPoolExecutor) -> tuple[list[int], np.ndarray, Pixels]:
-        """Ids, epochs and pixels of a batch; no tensor in sight."""
+    def _cut(self, step: int, pool: ThreadPoolExecutor) -> tuple[list[Row], np.ndarray]:
+        """The rows of a batch, and their epochs; no tensor in sight."""
         ids, epochs = self.order.batch(step, self.batch_size)
-        drawn = [self.augment.draw(self.seed, int(i), int(e)) for i, e in zip(ids, epochs, strict=True)]
-        cells = list(pool.map(lambda job: self._picture(int(job[0]), *job[1]), zip(ids, drawn, strict=True)))
-        return [i for i, _ in cells], epochs, np.stack([pixels for _, pixels in cells])
+        return list(pool.map(self._row, ids.tolist(), epochs.tolist())), epochs
 
-    def _collect(self, ids: list[int], epochs: np.ndarray, pixels: Pixels) -> Batch:
-        index = torch.tensor(ids)
+    def _collect(self, rows: list[Row], epochs: np.ndarray) -> Batch:
+        entries = collected(rows, self._companions)
         return {
-            "index": index,
+            **entries,
             "epoch": torch.from_numpy(epochs),
-            "image": to_tensor(pixels),
-            "caption": [self._captions[i] for i in ids],
-            "label": self._labels[index],
+            "caption": [self._captions[i] for i, _ in rows],
+            "label": self._labels[entries["index"]],
         }
 
-    def _picture(self, index: int, x: float, y: float, mirror: bool) -> tuple[int, Pixels]:
-        """The square picture (side, side, 3) of a sample, or of the next good one after a bad one."""
+    def _row(self, index: int, epoch: int) -> Row:
+        """A sample in an epoch, or in its place the next good one after a bad one."""
+        view = self.augment.draw(self.seed, index, epoch)
         for offset in range(len(self.source)):
             i = (index + offset) % len(self.source)
             if i in self.bad.messages:
                 continue
             try:
-                pixels = self._square(i, x, y)
+                cut = self._cutter(i, view)
             except BadImage as error:
                 self.bad.add(i, error)
                 continue
-            return i, pixels[:, ::-1] if mirror else pixels
+            random = random_at(self.seed, index, epoch)
+            return i, {name: c.of(cut, random) for name, c in self._companions.items()}
         raise UserError(f"none of the {len(self.source)} pictures of {self.source.name} can be read")
-
-    def _square(self, index: int, x: float, y: float) -> Pixels:
-        # What is kept is all that any epoch may cut from. Kept or not, the pixels are the same.
-        pixels = self._cache.get(index)
-        if pixels is None:
-            image = self.source[index].image
-            if not self.augment.crop or max(image.size) > LONGEST * min(image.size):
-                pixels = np.asarray(square(image, self.side, x, y))
-            else:
-                pixels = np.asarray(scaled(image, self.side))
-            if not self.augment.crop or max(image.size) <= LONGEST * min(image.size):
-                self._keep(index, pixels)
-        height, width, _ = pixels.shape
-        left, top = place((width, height), self.side, x, y)
-        return pixels[top : top + self.side, left : left + self.side]
-
-    def _keep(self, index: int, pixels: Pixels) -> None:
-        with self._lock:
-            if index not in self._cache and self._room >= pixels.nbytes:
-                self._room -= pixels.nbytes
-                self._cache[index] = pixels
 
 
 def pictures(
@@ -184,6 +149,7 @@ def pictures(
     batch_size: int = 64,
     *,
     rows: range | None = None,
+    companions: Mapping[str, Companion] | None = None,
     bad: Bad | None = None,
     threads: int = 2,
 ) -> Iterator[Batch]:
@@ -192,6 +158,7 @@ def pictures(
     Args:
         batch_size: of every batch but the last.
         rows: only these of the source; all by default.
+        companions: more entries.
         bad: counts the others; give one to several calls that read parts of a source.
         threads: for decoding.
 
@@ -200,24 +167,25 @@ def pictures(
     """
     bad = Bad(source.total) if bad is None else bad
     labels, captions = source.labels(), source.captions()
+    made: dict[str, Companion] = {"image": Pictures(), **(companions or {})}
 
-    def read(i: int) -> Pixels | BadImage:
+    def read(i: int) -> Row | BadImage:
         try:
-            return np.asarray(square(source[i].image, side))
+            cut, random = Cut.square(source[i], side, View()), random_at(0, i, -1)
         except BadImage as error:
             return error
+        return i, {name: c.of(cut, random) for name, c in made.items()}
 
-    def batch(good: list[tuple[int, Pixels]]) -> Batch:
-        ids = [i for i, _ in good]
+    def batch(good: list[Row]) -> Batch:
+        entries = collected(good, made)
         return {
-            "index": torch.tensor(ids),
-            "image": to_tensor(np.stack([pixels for _, pixels in good])),
-            "caption": [captions[i] for i in ids],
-            "label": torch.tensor([labels[i] for i in ids]),
+            **entries,
+            "caption": [captions[i] for i, _ in good],
+            "label": torch.tensor([labels[i] for i, _ in good]),
         }
 
     rows = range(len(source)) if rows is None else rows
-    good: list[tuple[int, Pixels]] = []
+    good: list[Row] = []
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
         for start in range(0, len(rows), batch_size):
             some = rows[start : start + batch_size]
@@ -225,7 +193,7 @@ def pictures(
                 if isinstance(read_as, BadImage):
                     bad.add(i, read_as)
                     continue
-                good.append((i, read_as))
+                good.append(read_as)
                 if len(good) == batch_size:
                     yield batch(good)
                     good = []

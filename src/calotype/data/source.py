@@ -16,6 +16,9 @@ from PIL import Image
 from calotype.layout import Box
 from calotype.registry import Registry
 
+UNLABELLED = 255
+"""What a label map says where a pixel belongs to no area."""
+
 
 @dataclass(frozen=True)
 class Record:
@@ -27,6 +30,10 @@ class Record:
         label: index into the source's classes, -1 if there is none.
         key: names the picture to people (a file name).
         boxes: what is where in it; labels are indices into the source's objects.
+        label_map: mode "L", as large as the picture: at every pixel an index into the source's areas, or `UNLABELLED`;
+            None where the source has no areas.
+        conditioning_image: RGB, of the picture's shape: what the picture is to be made from (a drawing, an edge map);
+            None where the source is not paired.
     """
 
     image: Image.Image
@@ -34,6 +41,8 @@ class Record:
     label: int
     key: str
     boxes: tuple[Box, ...] = ()
+    label_map: Image.Image | None = None
+    conditioning_image: Image.Image | None = None
 
 
 class Source(ABC):
@@ -43,6 +52,10 @@ class Source(ABC):
     classes: tuple[str, ...]
     objects: tuple[str, ...] = ()
     """Classes of what boxes hold; none where there are no boxes."""
+    areas: tuple[str, ...] = ()
+    """Classes of a label map's pixels; none where there are no label maps. Every picture has one, or none has."""
+    paired: bool = False
+    """Whether every picture comes with a conditioning image."""
 
     @abstractmethod
     def __len__(self) -> int:

@@ -22,7 +22,8 @@ class Subset(Source):
 
     def __init__(self, source: Source, rows: Sequence[int], name: str) -> None:
         self._source, self._rows = source, list(rows)
-        self.classes, self.objects, self.name = source.classes, source.objects, name
+        self.classes, self.objects, self.areas = source.classes, source.objects, source.areas
+        self.paired, self.name = source.paired, name
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -110,7 +110,9 @@ def generate(
         last = min(n, first + plan.batch)
         with torch.no_grad():
             rows = {k: list(v[first:last]) for k, v in wishes.items()}
-            cond, null = model.condition(rows, last - first), model.null(last - first)
+            cond = model.condition(rows, last - first)
+            # where guidance has nothing to strengthen, it need not ask twice
+            null = model.null(last - first, rows) if model.conditioner.guided else cond
         denoise = plan.guidance(model.denoiser, cond, null)
         if steer is not None:
             denoise = steer(denoise, slice(first, last))

@@ -31,6 +31,7 @@ from calotype.files import write_json
 from calotype.generation.generate import Plan
 from calotype.generation.images import grid, save_png
 from calotype.jobs.report import (
+    examples,
     in_pairs,
     interesting,
     minutes,
@@ -39,7 +40,6 @@ from calotype.jobs.report import (
     reconstruction_tiles,
     reconstructions,
     sample_images,
-    some_wishes,
     spread,
     training_section,
 )
@@ -166,7 +166,7 @@ def demo(out: Path, minutes_wanted: float | None = None) -> Demo:
     save_png(grid(shown, columns=8, captions=captions, cell=128), out / "samples.png")
 
     training = _images(stage2.training, model.side)
-    wishes = some_wishes(stage2.training, model, MEASURED)
+    wishes = examples(second.data, stage2.training, model.conditioner.reads, MEASURED).wishes
     samples = sample_images(
         model,
         wishes,

@@ -49,8 +49,7 @@ def _like_model(config: ClassifierRun, run: Path) -> ClassifierRun:
 
 def check_null(model: LatentDiffusion, guidance: Guidance) -> None:
     """Raise `UserError` if a guidance asks for the prediction without a wish, and the model has never met one."""
-    members = model.conditioner.drops
-    if guidance.asks_null and members and model.conditioner.drop == 0 and min(members) == 0:
+    if guidance.asks_null and not model.conditioner.knows_null:
         raise UserError(
             "the guidance contrasts a wish with none, but this model was trained without dropping any; take scale 1, "
             "or train it again with drop=0.1"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from calotype.autoencoder.latent_space import LatentSpace
 from calotype.autoencoder.statistics import Posterior
 from calotype.console import counting
 from calotype.data.latent_cache import LatentCache, LatentLoader
-from calotype.data.loader import Augment, Loader, pictures
+from calotype.data.loader import Loader, pictures
 from calotype.data.source import Source
 from calotype.errors import UserError
 from calotype.model import load_autoencoder
@@ -59,8 +59,8 @@ def _looked_at(source: Source, config: AutoencoderRun) -> Iterator[Batch]:
     if config.statistics.pictures is None:
         rows = range(rank * len(source) // n, (rank + 1) * len(source) // n)
         return pictures(source, data.side, rows=rows)
-    augment, seed = Augment(data.crop, data.flip), config.trainer.seed
-    first = next(Loader(source, data.side, config.statistics.pictures, seed, augment, data.balance).batches())
+    seed = config.trainer.seed
+    first = next(Loader(source, data.side, config.statistics.pictures, seed, data.augment, data.balance).batches())
     mine = torch.arange(len(first["index"])).tensor_split(n)[rank]
     return iter([{key: first[key][mine] for key in ("index", "epoch", "image")}] if len(mine) else [])
 
@@ -83,12 +83,26 @@ def latent_batches(
     autoencoder: Autoencoder,
     space: LatentSpace,
     folder: Path,
+    reads: Collection[str] = (),
 ) -> Callable[[int], Iterator[Batch]]:
-    """Batches from a latent cache, or of pictures where there is nothing to cache."""
+    """Batches from a latent cache, or of pictures where there is nothing to cache.
+
+    Args:
+        reads: the entries that batches are to have.
+    """
     data, trainer = config.data, config.trainer
-    if isinstance(autoencoder, PixelSpace):
-        augment = Augment(data.crop, data.flip)
-        return Loader(source, data.side, trainer.batch_size, trainer.seed, augment, data.balance).batches
+    companions = data.offer(source).read_by(reads)
+    # a picture that is cut in many sizes has as many latents
+    if isinstance(autoencoder, PixelSpace) or data.zoom < 1:
+        return Loader(
+            source,
+            data.side,
+            trainer.batch_size,
+            trainer.seed,
+            data.augment,
+            data.balance,
+            companions=companions,
+        ).batches
     device = next(autoencoder.parameters()).device
 
     def encode(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,4 +119,6 @@ def latent_batches(
             flips=data.flip,
             advance=advance,
         )
-    return LatentLoader(cache, source, trainer.batch_size, trainer.seed, data.balance).batches
+    return LatentLoader(
+        cache, source, trainer.batch_size, trainer.seed, data.balance, companions=companions, side=data.side
+    ).batches

@@ -166,8 +166,7 @@ def open_models(runs: Sequence[Path]) -> list[LatentDiffusion]:
                 f"{run} makes pictures of {model.side} pixels and {runs[0]} of {models[0].side}; rates and distances "
                 "of different sizes cannot be compared, so measure them one by one"
             )
-        members = model.conditioner.drops
-        if members and model.conditioner.drop == 0 and min(members) == 0:
+        if not model.conditioner.knows_null:
             raise UserError(
                 f"{run} was trained without dropping any wish, so it does not know pictures of which nothing is said; "
                 "train it again with drop=0.1"

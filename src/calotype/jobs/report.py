@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,12 @@ from calotype.errors import UserError
 from calotype.evaluation.runner import ReconstructionScores, score_reconstruction
 from calotype.generation.generate import Plan, generate
 from calotype.generation.images import grid, save_png
+from calotype.generation.wishes import drawings, sheet, texts
 from calotype.model import LatentDiffusion
 from calotype.registry import to_plain
 from calotype.report.html import Report, Section
 from calotype.report.plots import loss_curves
-from calotype.runs import AutoencoderRun, DiffusionRun
+from calotype.runs import AutoencoderRun, DataConfig, DiffusionRun
 from calotype.training.run import RunDirectory
 from calotype.training.trainer import TrainResult
 
@@ -106,16 +107,25 @@ def diffusion_report(
     run: RunDirectory, config: DiffusionRun, source: Source, model: LatentDiffusion, result: TrainResult
 ) -> None:
     """Sample pictures for wishes of the data; write RUN/samples.png and report.html."""
-    wishes = some_wishes(source, model, 32)
-    labels = describe(wishes, 32)
-    images = sample_images(model, wishes, config.preview, 32, seed=0, what="sampling 32 pictures")
-    save_png(grid(images, columns=8, captions=labels, cell=128), run.path / "samples.png")
+    shown = examples(config.data, source, model.conditioner.reads, 32)
+    labels, drawn = texts(shown.wishes, 32), drawings(shown.wishes, model.conditioner)
+    images = sample_images(model, shown.wishes, config.preview, 32, seed=0, what="sampling 32 pictures")
+    if drawn:
+        few_rows = {name: row[:8] for name, row in drawn.items()} | {"sample": [*images[:8]], "original": [*shown.images[:8]]}
+        columns = len(few_rows) * max(1, 8 // len(few_rows))
+        save_png(grid(sheet(few_rows), columns=columns, title=", ".join(few_rows)), run.path / "samples.png")
+    else:
+        save_png(grid(images, columns=8, captions=labels, cell=128), run.path / "samples.png")
     report = Report(
         "A latent diffusion model",
         "Developed out of noise; the wish is below each picture.",
         {"data": source.name, "steps": f"{result.steps:,}", "time": minutes(result.seconds)},
     )
     report.lead.pictures(images, labels, columns=8)
+    if drawn:
+        rows = {name.replace("_", " "): row for name, row in drawn.items()}
+        rows |= {"sample": [*images], "original": [*shown.images]}
+        report.section("Wish, sample, original").compare(rows, columns=8)
     training_section(report, "Training", run.path, result)
     report.section("Config").details("Config of the run", to_plain(config))
     report.save(run.report)
@@ -162,12 +172,38 @@ def sample_images(
     return torch.cat(done)
 
 
-def some_wishes(source: Source, model: LatentDiffusion, n: int) -> dict[str, list[Any]]:
-    """Wishes spread evenly over the data, for the kinds that the model takes."""
-    rows = spread(len(source), n)
-    captions, labels = source.captions(), source.labels()
-    known: dict[str, list[Any]] = {"caption": [captions[i] for i in rows], "label": [labels[i] for i in rows]}
-    return {key: values for key, values in known.items() if key in model.conditioner.reads}
+@dataclass(frozen=True)
+class Examples:
+    """Pictures of a data set, centre-cropped, and the wishes that a model would be told about them.
+
+    Args:
+        wishes: entry -> n values.
+        images: (n, 3, H, W).
+    """
+
+    wishes: dict[str, list[Any]]
+    images: Tensor
+
+
+def examples(data: DataConfig, source: Source, reads: Collection[str], n: int) -> Examples:
+    """n pictures spread evenly over the data; some come again if there are fewer.
+
+    Args:
+        reads: the entries wanted.
+
+    Raises:
+        UserError: none can be read.
+    """
+    rows = Subset(source, spread(len(source), n), source.name)
+    batches = [*pictures(rows, data.side, companions=data.offer(source).read_by(reads))]
+    if not batches:
+        raise UserError(f"none of the {len(source)} pictures of {source.name} can be read")
+    wishes = {key: [value for batch in batches for value in batch[key]] for key in batches[0] if key in reads}
+    if "label" in wishes:
+        wishes["label"] = [int(label) for label in wishes["label"]]
+    images = torch.cat([batch["image"] for batch in batches])
+    again = [k % len(images) for k in range(n)]  # in place of those that cannot be read
+    return Examples({key: [values[k] for k in again] for key, values in wishes.items()}, images[again])
 
 
 def spread(total: int, n: int) -> list[int]:
@@ -180,11 +216,6 @@ def few(source: Source, n: int) -> Source:
     if len(source) <= n:
         return source
     return Subset(source, spread(len(source), n), f"{n:,} of the {len(source):,} of {source.name}")
-
-
-def describe(wishes: Mapping[str, Sequence[Any]], n: int) -> list[str]:
-    """What to write below each of n pictures: the caption, else the class."""
-    return [str(next((v[i] for v in wishes.values() if v[i] not in ("", -1)), "")) for i in range(n)]
 
 
 def reconstruction_tiles(report: Report, scores: ReconstructionScores, what: str = "held-out pictures") -> None:

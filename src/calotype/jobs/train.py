@@ -20,8 +20,9 @@ from calotype.autoencoder.base import Autoencoder, PixelSpace
 from calotype.autoencoder.latent_space import LatentSpace
 from calotype.conditioning.conditioner import ConditionerConfig, Conditioners
 from calotype.console import console
+from calotype.data.companions import Offer
 from calotype.data.folder import open_source
-from calotype.data.loader import Augment, Loader, pictures
+from calotype.data.loader import Loader, pictures
 from calotype.data.source import Source
 from calotype.data.subset import hold_out
 from calotype.diffusion.classifier import Classifier
@@ -89,7 +90,7 @@ def train_autoencoder(config: AutoencoderRun, out: Path) -> Stage:
             config.data.side,
             config.trainer.batch_size,
             config.trainer.seed,
-            Augment(config.data.crop, config.data.flip),
+            config.data.augment,
             config.data.balance,
         )
         console().print(f"autoencoder: {len(training)} pictures of {training.name}, {_size(autoencoder)}", markup=False)
@@ -125,7 +126,8 @@ def train_diffusion(config: DiffusionRun, out: Path) -> Stage:
     _fits(config.data.side, autoencoder.factor)
     training, held_out = _split(config.data, config.trainer.seed)
     torch.manual_seed(config.trainer.seed)
-    conditioner = Conditioners.fit(_possible(config, training), training, config.drop)
+    offer = config.data.offer(training)
+    conditioner = Conditioners.fit(_possible(config, offer), offer, autoencoder, config.drop)
     denoiser = build_denoiser(config, autoencoder, conditioner)
     space = LatentSpace.of(autoencoder)
     # The path alone says little: the run it names may have gone on training, and the denoiser would have two spaces.
@@ -133,7 +135,7 @@ def train_diffusion(config: DiffusionRun, out: Path) -> Stage:
         model = LatentDiffusion(
             autoencoder.to(best_device()), denoiser, conditioner, config.data.side, trained_with=space
         )
-        batches = latent_batches(training, config, autoencoder, space, run.path / "latents")
+        batches = latent_batches(training, config, autoencoder, space, run.path / "latents", conditioner.reads)
         console().print(
             f"diffusion: {len(training)} pictures of {training.name}, {_size(denoiser)}, conditions: "
             f"{', '.join(conditioner.reads) or 'none'}",
@@ -263,13 +265,15 @@ def _memory() -> float:
         return math.inf
 
 
-def _possible(config: DiffusionRun, source: Source) -> dict[str, ConditionerConfig]:
+def _possible(config: DiffusionRun, offer: Offer) -> dict[str, ConditionerConfig]:
     """The conditioners that the data has wishes for; a recipe with captions also serves a folder without."""
     possible = {}
     for name, conditioner in config.conditioners.items():
-        missing = conditioner.lacks(source)
+        missing = conditioner.lacks(offer)
         if missing:
-            console().print(f"  {source.name} has no {missing}: training without the condition {name!r}", markup=False)
+            console().print(
+                f"  {offer.source.name} has no {missing}: training without the condition {name!r}", markup=False
+            )
         else:
             possible[name] = conditioner
     return possible

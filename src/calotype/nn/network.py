@@ -181,7 +181,9 @@ class Network(nn.Module, ABC):
         emb = self.time(timestep_embedding(time, self.config.time_channels))
         if self.vector is not None and cond.vector is not None:
             emb = emb + self.vector(cond.vector)
-        h = self.conv_in(x if cond.spatial is None else torch.cat([x, cond.spatial], 1))
+        if cond.spatial is not None:
+            x = torch.cat([x, cond.spatial.expand(-1, -1, *x.shape[2:])], 1)
+        h = self.conv_in(x)
         h = self.body(h, F.silu(emb), cond)
         out: Tensor = self.conv_out(F.silu(self.norm(h)))
         return out

@@ -28,7 +28,7 @@ from calotype.evaluation.runner import Spread, score_generation
 from calotype.files import read_tensors, write_json, write_tensors
 from calotype.generation.generate import Plan
 from calotype.generation.images import grid, save_png
-from calotype.jobs.report import minutes, sample_images, some_wishes
+from calotype.jobs.report import examples, minutes, sample_images
 from calotype.jobs.train import train_diffusion
 from calotype.model import LatentDiffusion, model_folder
 from calotype.nn.stem import Wavelet
@@ -224,7 +224,7 @@ class ScheduleShift:
     def _measure(self, run: Path, member: Member, seconds: float) -> Found:
         model = LatentDiffusion.load(model_folder(run))
         source, side = open_source(TRAINING), member.side
-        wishes = some_wishes(source, model, self.samples)
+        wishes = examples(self.run_of(member).data, source, model.conditioner.reads, self.samples).wishes
         images = sample_images(
             model, wishes, self.plan, self.samples, seed=self.seed, what=f"sampling {self.samples} pictures to measure"
         )

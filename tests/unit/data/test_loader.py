@@ -12,8 +12,9 @@ from torch import Tensor
 from calotype.data import latent_cache
 from calotype.data.folder import FolderSource, open_source
 from calotype.data.latent_cache import LatentCache, LatentLoader
-from calotype.data.loader import Augment, Loader, ahead, pictures
+from calotype.data.loader import Loader, ahead, pictures
 from calotype.data.source import Record
+from calotype.data.view import Augment
 from calotype.errors import UserError
 
 
@@ -176,7 +177,7 @@ def test_a_picture_is_decoded_once_and_kept_or_not_is_the_same(folder: Path, aug
 def test_the_kept_pictures_stay_within_the_limit(folder: Path) -> None:
     loader = Loader(FolderSource(folder), 16, 23, cache_bytes=5 * 16 * 16 * 3)
     take(loader, 0, 3)
-    assert len(loader._cache) == 5 and loader._room == 0
+    assert len(loader._cutter._kept) == 5 and loader._cutter._room == 0
 
 
 def test_crops_move_from_epoch_to_epoch(tmp_path: Path) -> None:
@@ -191,7 +192,7 @@ def test_a_long_strip_is_cut_without_being_kept(tmp_path: Path) -> None:
     Image.new("RGB", (4000, 2), (7, 8, 9)).save(tmp_path / "strip.png")
     loader = Loader(FolderSource(tmp_path), 16, 4, 0, Augment(crop=True))
     (batch,) = take(loader, 0, 1)
-    assert batch["image"].shape == (4, 3, 16, 16) and not loader._cache
+    assert batch["image"].shape == (4, 3, 16, 16) and not loader._cutter._kept
 
 
 def test_five_percent_bad_pictures_leave_the_order_of_the_others(tmp_path: Path) -> None:

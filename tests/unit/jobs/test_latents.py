@@ -14,7 +14,8 @@ from torch import Tensor
 from calotype.autoencoder.latent import LatentAutoencoder
 from calotype.autoencoder.statistics import FirstBatch, Global, PerChannel, Statistics
 from calotype.data.folder import FolderSource
-from calotype.data.loader import Augment, Loader, pictures
+from calotype.data.loader import Loader, pictures
+from calotype.data.view import Augment
 from calotype.files import read_tensors
 from calotype.jobs.latents import normalise_latents
 from calotype.jobs.train import train_autoencoder

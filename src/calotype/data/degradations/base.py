@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ Picture = NDArray[np.float32]
 """(H, W, 3) in [0, 1]; between the steps of a degradation."""
 
 
+@runtime_checkable
 class Degradation(Protocol):
     """A sharp picture as a bad camera and a long way leave it: small, and perhaps blurred, noisy and compressed."""
 

@@ -6,7 +6,7 @@ what is known instead, so there it is `~hole`.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ Hole = NDArray[np.bool_]
 """(H, W), True where pixels are missing, False where they are known."""
 
 
+@runtime_checkable
 class MaskGenerator(Protocol):
     """Where a picture has its holes."""
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from calotype.condition import Condition, Routes
-from calotype.diffusion.denoiser import Denoiser
+from calotype.diffusion.denoiser import ConditionalDenoise
 from calotype.diffusion.guidance.base import Guidance, check_null, guidances
 from calotype.diffusion.guidance.extrapolation import Extrapolation
 from calotype.diffusion.variance import Prediction
@@ -27,9 +27,9 @@ class ClassifierFree(Extrapolation, Guidance):
         """Unless the scale is 1."""
         return self.scale != 1
 
-    def __call__(self, denoiser: Denoiser, cond: Condition, null: Condition) -> Denoise:
-        """Both conditions in one batch, and only where guidance acts. Without any route there is nothing to contrast,
-        and the prediction stays as it is. See `Guidance` for what is raised."""
+    def __call__(self, denoiser: ConditionalDenoise, cond: Condition, null: Condition) -> Denoise:
+        """Both conditions in one batch, and only where guidance acts. Without any route, or where `null` is `cond`
+        itself, there is nothing to contrast, and the prediction stays as it is. See `Guidance` for what is raised."""
         conditional = denoiser.bind(cond)
 
         def pair(x_t: Tensor, t: Tensor) -> tuple[Prediction, Latent]:
@@ -39,7 +39,7 @@ class ClassifierFree(Extrapolation, Guidance):
 
         if self.scale != 1:
             check_null(cond, null)
-        if cond.routes == Routes():
+        if null is cond or cond.routes == Routes():
             return self.extrapolated(denoiser.schedule, conditional, lambda x_t, t: _twice(conditional.predict(x_t, t)))
         return self.extrapolated(denoiser.schedule, conditional, pair)
 

@@ -1,0 +1,98 @@
+"""Wishes as people see them: a line of text, or a picture of what was asked for."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image as PILImage
+from PIL import ImageDraw, ImageFont
+from torch import Tensor
+from torch.nn import functional as F
+
+from calotype.conditioning.conditioner import Conditioners
+from calotype.data.images import to_tensor
+from calotype.data.source import UNLABELLED
+from calotype.layout import Layout
+
+DRAWN = 256
+"""Pixels of the short side of a drawing, so that names can be read in it."""
+
+MISSING = 0.6
+"""Grey, in [-1, 1], of what is to be painted."""
+
+
+def texts(wishes: Mapping[str, Sequence[Any]], n: int) -> list[str]:
+    """What to write below each of n pictures: caption and class, as far as they say something."""
+    said = [[str(w) for w in wishes[key]] for key in ("caption", "label") if key in wishes]
+    return [", ".join(text for text in each if text not in ("", "-1")) for each in zip(*said, strict=True)] or [""] * n
+
+
+def drawings(wishes: Mapping[str, Sequence[Any]], conditioner: Conditioners) -> dict[str, list[Tensor]]:
+    """Entry -> its drawing (3, H, W) in [-1, 1] for every sample, of the wishes that can be drawn.
+
+    Args:
+        conditioner: of the model that the wishes are for; it knows the names of objects and areas.
+    """
+    names = conditioner.names
+    draw: dict[str, Callable[[int], Tensor]] = {
+        "layout": lambda i: layout_picture(wishes["layout"][i], names.get("layout", ())),
+        "label_map": lambda i: area_picture(wishes["label_map"][i]),
+        "low_resolution": lambda i: enlarged(wishes["low_resolution"][i]),
+        "hole": lambda i: torch.where(wishes["hole"][i], MISSING, wishes["image"][i]),
+        "conditioning_image": lambda i: wishes["conditioning_image"][i],
+        "reference": lambda i: wishes["reference"][i],
+    }
+    return {key: [one(i) for i in range(len(wishes[key]))] for key, one in draw.items() if key in wishes}
+
+
+def colour(k: int) -> tuple[int, int, int]:
+    """A colour for class k; neighbours differ much."""
+    r, g, b = colorsys.hsv_to_rgb(k * 0.618034 % 1, 0.55 + 0.35 * (k % 2), 0.85)
+    return round(255 * r), round(255 * g), round(255 * b)
+
+
+def layout_picture(layout: Layout, classes: Sequence[str], side: int = DRAWN) -> Tensor:
+    """Boxes with their names on white, (3, side, side)."""
+    sheet = PILImage.new("RGB", (side, side), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(side // 14)
+    for box in layout.boxes:
+        corners = (box.x0 * side, box.y0 * side, max(box.x1 * side - 1, 0), max(box.y1 * side - 1, 0))
+        pen.rectangle(corners, outline=colour(box.label), width=max(2, side // 85))
+        name = classes[box.label] if box.label < len(classes) else str(box.label)
+        pen.text((corners[0] + side // 40, corners[1] + side // 64), name, colour(box.label), font)
+    return to_tensor(np.asarray(sheet))
+
+
+def area_picture(label_map: Tensor) -> Tensor:
+    """(H, W) uint8 -> colours (3, H, W); unlabelled pixels are white."""
+    table = torch.full((256, 3), 255, dtype=torch.uint8)
+    for k in range(UNLABELLED):
+        table[k] = torch.tensor(colour(k), dtype=torch.uint8)
+    return to_tensor(table[label_map.long()].numpy())
+
+
+def enlarged(image: Tensor, side: int = DRAWN) -> Tensor:
+    """A small picture with its pixels as squares, its short side `side` or a little less."""
+    factor = max(1, side // min(image.shape[-2:]))
+    return image.repeat_interleave(factor, -2).repeat_interleave(factor, -1).clamp(-1, 1)
+
+
+def sheet(rows: Mapping[str, Sequence[Tensor]], side: int = DRAWN) -> Tensor:
+    """Rows of pictures of any size as columns of one sheet: (n rows, 3, side, side), sample by sample."""
+    shown = [[_fitted(picture, side) for picture in row] for row in rows.values()]
+    return torch.stack([picture for column in zip(*shown, strict=True) for picture in column])
+
+
+def _fitted(picture: Tensor, side: int) -> Tensor:
+    if picture.shape[-2:] == (side, side):
+        return picture
+    height, width = picture.shape[-2:]
+    scale = side / max(height, width)
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    fitted = F.interpolate(picture[None].float(), size, mode="bicubic", antialias=scale < 1)[0].clamp(-1, 1)
+    top, left = (side - size[0]) // 2, (side - size[1]) // 2
+    return F.pad(fitted, (left, side - size[1] - left, top, side - size[0] - top), value=1.0)
