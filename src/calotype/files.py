@@ -141,7 +141,7 @@ def read_tensors(path: Path | str, max_bytes: int | None = None) -> dict[str, Te
         file.seek(8)
         header = _parse_json(file.read(length), str(path))
         layout = _layout(header, size - 8 - length, path)
-        data = torch.empty(size - 8 - length, dtype=torch.uint8)
+        data = torch.empty(size - 8 - length, dtype=torch.uint8, device="cpu")  # whatever the default is
         if file.readinto(data.numpy().data) != len(data):
             raise CorruptFile(f"{path} ended early; copy it again")
     out = {}

@@ -130,6 +130,16 @@ def test_every_route_changes_the_output_and_every_weight_gets_gradient(config: N
         assert p.grad is not None and p.grad.isfinite().all() and p.grad.any(), name
 
 
+def test_a_map_that_is_the_same_everywhere_need_not_be_spread(config: NetworkConfig) -> None:
+    network, x, told = built(replace(config, **ROUTED)), draw(2, 3, HEIGHT, WIDTH), condition()
+    constant = draw(2, 2, 1, 1)
+    spread = constant.expand(2, 2, HEIGHT, WIDTH)
+    outs = (network(x, TIME, replace(told, spatial=spatial)) for spatial in (constant, spread))
+    torch.testing.assert_close(*outs)
+    with pytest.raises(ValueError, match="must be as large as the latent"):
+        network(x, TIME, replace(told, spatial=spread[..., :-1]))
+
+
 def test_masked_tokens_have_no_influence(config: NetworkConfig) -> None:
     network, x, cond = built(replace(config, **ROUTED)), draw(2, 3, HEIGHT, WIDTH), condition()
     assert cond.tokens is not None and cond.mask is not None

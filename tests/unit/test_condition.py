@@ -94,3 +94,33 @@ def test_to_keeps_masks_boolean() -> None:
 def test_to_like_takes_the_dtypes_of_the_other() -> None:
     out = condition().to_like(condition().to(torch.empty(0, dtype=torch.float64)))
     assert out.vector is not None and out.vector.dtype == torch.float64
+
+
+def everywhere(n: int = 3, value: float = 1.0) -> Condition:
+    """A map that is the same everywhere."""
+    return Condition(spatial=torch.full((n, 2, 1, 1), value))
+
+
+def test_a_map_that_is_the_same_everywhere_is_spread_where_it_meets_others() -> None:
+    full = Condition(spatial=torch.zeros(3, 2, 8, 6))
+    for one, other in ((full, everywhere()), (everywhere(), full)):
+        both = one.cat(other)
+        assert both.spatial is not None and both.spatial.shape == (6, 2, 8, 6)
+        merged = Condition.merge([one, other])
+        assert merged.spatial is not None and merged.spatial.shape == (3, 4, 8, 6)
+        chosen = one.where(torch.tensor([True, False, True]), other)
+        assert chosen.spatial is not None and chosen.spatial.shape == (3, 2, 8, 6)
+        assert both[:3].where(torch.ones(3, dtype=torch.bool), other).spatial is not None
+    assert full.where(torch.tensor([True, False, True]), everywhere()).spatial.mean((1, 2, 3)).tolist() == [0, 1, 0]  # type: ignore[union-attr]
+
+
+def test_maps_that_are_all_the_same_everywhere_stay_small() -> None:
+    for condition in (everywhere().cat(everywhere()), Condition.merge([everywhere(), everywhere()])):
+        assert condition.spatial is not None and condition.spatial.shape[2:] == (1, 1)
+
+
+def test_maps_of_two_sizes_do_not_fit_together() -> None:
+    small, large = (Condition(spatial=torch.zeros(3, 2, n, n)) for n in (4, 8))
+    for join in (lambda: small.cat(large), lambda: Condition.merge([small, everywhere(), large])):
+        with pytest.raises(ValueError, match=r"one size, got \[\(4, 4\), \(8, 8\)\]"):
+            join()

@@ -6,6 +6,8 @@
     embedded:photos            12 photographs
     embedded:photo-crops       768 squares cut out of them
     embedded:mixed             emoji, photo crops and a part of the clothes, each a class
+    embedded:scenes            4,096 + 512 photo crops with one to three emoji on each: boxes, label maps, drawings
+                               (`data/scenes.py`)
 
 A name may end in `/train` or `/val`: emoji are split by concept, so that skin-tone twins stay together, clothes by
 number, photographs by place: the right quarter of each is held back.
@@ -15,6 +17,7 @@ Licences: see NOTICE.
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from importlib.resources import as_file, files
@@ -33,7 +36,7 @@ from calotype.rng import fold
 
 PEOPLE = ("People & Body", "Smileys & Emotion")
 FASHION = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
-NAMES = ("fluent", "fluent-people", "fashion", "photos", "photo-crops", "mixed")
+NAMES = ("fluent", "fluent-people", "fashion", "photos", "photo-crops", "mixed", "scenes")
 SPLITS = ("train", "val", "all")
 SMALLEST = 96
 """Pixels of the smallest crop of a photograph."""
@@ -64,6 +67,10 @@ class Fluent(Source):
         categories: which to take; all if empty.
         split: "train", "val" or "all".
         background: the colour behind the emoji.
+
+    Attributes:
+        subcategories: of each emoji, one of 94.
+        held_out: of each emoji, whether it belongs to "val".
     """
 
     def __init__(
@@ -79,6 +86,9 @@ class Fluent(Source):
         self._rows = np.flatnonzero(chosen & _in_split(split, data["val"]))
         self._webp, self._offsets = data["webp"].tobytes(), data["offsets"]
         captions, categories_of = _texts(data["caption"]), [names[c] for c in data["category"]]
+        subcategories = _texts(data["subcategory_names"])
+        self.subcategories = [subcategories[data["subcategory"][i]] for i in self._rows]
+        self.held_out = [bool(data["val"][i]) for i in self._rows]
         self._captions = [captions[i] for i in self._rows]
         self._labels = [self.classes.index(categories_of[i]) for i in self._rows]
         self._background = background
@@ -88,10 +98,17 @@ class Fluent(Source):
         return len(self._rows)
 
     def __getitem__(self, index: int) -> Record:
-        i = self._rows[index]
-        content = self._webp[self._offsets[i] : self._offsets[i + 1]]
-        image = open_image(content, background=self._background)
+        image = open_image(self._content(index), background=self._background)
         return Record(image, self._captions[index], self._labels[index], self.key(index))
+
+    def sprite(self, index: int) -> Image.Image:
+        """One emoji without a background: RGBA, 64 x 64."""
+        with Image.open(io.BytesIO(self._content(index)), formats=("WEBP",)) as image:
+            return image.convert("RGBA")
+
+    def _content(self, index: int) -> bytes:
+        i = self._rows[index]
+        return self._webp[self._offsets[i] : self._offsets[i + 1]]
 
     def captions(self) -> Sequence[str]:
         return self._captions
@@ -180,12 +197,19 @@ class Photos(Source):
     def __getitem__(self, index: int) -> Record:
         index = range(len(self))[index]
         image = open_image(self._content[index // self._each])
-        return Record(self._cut(image, index) if self._crops else image, self._captions[index], -1, self.key(index))
+        if self._crops:
+            image = self.cut(image, fold(0, "crop", index))
+        return Record(image, self._captions[index], -1, self.key(index))
 
-    def _cut(self, image: Image.Image, index: int) -> Image.Image:
+    def cut(self, image: Image.Image, bits: int) -> Image.Image:
+        """A square of `SMALLEST` pixels or more out of the split's part of a photograph.
+
+        Args:
+            image: the whole photograph.
+            bits: 63 random ones, which say where.
+        """
         edge = image.width * 3 // 4
         first, end = {"train": (0, edge), "val": (edge, image.width), "all": (0, image.width)}[self._split]
-        bits = fold(0, "crop", index)
         largest = min(end - first, image.height)
         side = SMALLEST + bits % (largest - SMALLEST + 1) if largest > SMALLEST else largest
         left, top = first + (bits >> 16) % (end - first - side + 1), (bits >> 32) % (image.height - side + 1)

@@ -196,6 +196,11 @@ class Network(nn.Module, ABC):
                 f"built for {config.in_channels} channels, got {x.shape[1]} of the latent and {spatial} of the "
                 "spatial condition"
             )
+        if cond.spatial is not None and cond.spatial.shape[2:] not in ((1, 1), x.shape[2:]):
+            raise ValueError(
+                f"a spatial condition must be as large as the latent, {tuple(x.shape[2:])}, or 1 x 1 where it is the "
+                f"same everywhere, got {tuple(cond.spatial.shape[2:])}"
+            )
         if x.shape[-1] % config.factor or x.shape[-2] % config.factor:
             raise ValueError(f"latent sides must be multiples of {config.factor}, got {tuple(x.shape[-2:])}")
         found = (cond.routes.tokens, cond.routes.vector)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.condition_toys import Silent, Squares, Words
 
 from calotype.conditioning.layout import LayoutConfig, LayoutTokens
 from calotype.errors import UserError
@@ -60,35 +61,28 @@ def test_the_vocabularys_last_id_is_never_a_place() -> None:
     assert tokens.places == 4 and tokens.place(1, 1) < tokens.none
 
 
-class Pictures:
-    classes = ()
+class Pictures(Words):
     objects = ("cat", "dog")
-
-    def captions(self) -> list[str]:
-        return []
 
 
 def test_a_layout_is_a_condition_and_none_is_null() -> None:
     torch.manual_seed(0)
     config = LayoutConfig(width=16, depth=1, heads=2, objects=4, vocabulary=120)
-    conditioner = config.fit(Pictures())
+    conditioner = config.fit(Pictures(), Squares())
     box = Box(1, 0.0, 0.0, 0.5, 1.0)
     condition = conditioner({"layout": [Layout((box,)), Layout()]})
     assert condition.tokens.shape == (2, 14, 16) and conditioner.routes() == condition.routes
     assert torch.allclose(condition.tokens[1], conditioner.null(3).tokens[2], atol=1e-6)
     assert not torch.allclose(condition.tokens[0], condition.tokens[1])
-    again = config.load(conditioner.assets())
+    again = config.load(conditioner.assets(), Squares())
     again.load_state_dict(conditioner.state_dict())
     assert torch.equal(again({"layout": [Layout((box,))]}).tokens, conditioner({"layout": [Layout((box,))]}).tokens)
 
 
 def test_data_without_boxes_are_told_so() -> None:
-    class Nothing(Pictures):
-        objects = ()  # type: ignore[assignment]
-
-    assert LayoutConfig().lacks(Nothing()) == "boxes" and LayoutConfig().lacks(Pictures()) == ""
+    assert LayoutConfig().lacks(Silent()) == "boxes" and LayoutConfig().lacks(Pictures()) == ""
     with pytest.raises(UserError, match=re.escape("the data has no boxes")):
-        LayoutConfig().fit(Nothing())
+        LayoutConfig().fit(Silent(), Squares())
 
 
 @pytest.mark.parametrize("wrong", [{"objects": 0}, {"vocabulary": 16}, {"heads": 3}, {"drop": 2.0}])
