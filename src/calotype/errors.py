@@ -34,6 +34,10 @@ class CorruptFile(UserError):
     """A file or folder whose content disagrees with its manifest, or that is no file of ours."""
 
 
+class Unavailable(UserError):
+    """Something outside of the project's files is needed and not here: a library, pretrained weights."""
+
+
 class RunLocked(UserError):
     """Another process is using the run directory."""
 

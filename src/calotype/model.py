@@ -30,7 +30,7 @@ from calotype.diffusion.clock import Clock
 from calotype.diffusion.denoiser import Denoiser
 from calotype.diffusion.schedule import Schedule
 from calotype.diffusion.variance import FixedSmall
-from calotype.errors import CorruptFile, UserError
+from calotype.errors import CorruptFile, Unavailable, UserError
 from calotype.files import (
     commit_directory,
     load_state,
@@ -233,7 +233,7 @@ def described(path: Path) -> Iterator[None]:
     """Raise `CorruptFile` for texts of a model folder that describe no model: whole, but not written by us."""
     try:
         yield
-    except CorruptFile:
+    except (CorruptFile, Unavailable):
         raise
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         what = f"the key {error} is missing" if isinstance(error, KeyError) else str(error).rstrip(".?")

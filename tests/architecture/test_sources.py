@@ -22,7 +22,17 @@ BY_NAME = {"registry.py", "recipes/__init__.py"}
 """Modules that import by a computed name: the members of a package of ours, listed by pkgutil."""
 
 RUNS_CODE = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "code", "runpy"}
-HEAVY = {"pydantic", "typer", "rich", "matplotlib", "tokenizers", "torchmetrics", "tensorboard", "diffusers"}
+HEAVY = {
+    "pydantic",
+    "typer",
+    "rich",
+    "matplotlib",
+    "tokenizers",
+    "torchmetrics",
+    "tensorboard",
+    "diffusers",
+    "transformers",
+}
 """Imported inside the function that needs them, so that `import calotype.…` stays quick."""
 
 

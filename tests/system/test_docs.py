@@ -44,6 +44,7 @@ def test_the_snippets_of_a_concept_run(name: str, tmp_path: Path, monkeypatch: p
 NAMED = [
     *("curve", "path", "parameterization", "weighting", "time_sampler", "distance", "variance"),
     *("grid", "sampler", "guidance", "network", "stem", "conditioner", "bottleneck"),
+    *("source", "degradation", "mask"),
 ]
 """The kinds that a concept page has a table of: its first column is headed by the kind (`curve`, or the key that holds
 one, `autoencoder.bottleneck`) and names the members."""

