@@ -8,6 +8,7 @@ import torch
 from calotype.diffusion import (
     Cosine,
     CurveGrid,
+    Enlarged,
     Flow,
     Laplace,
     Leading,
@@ -31,7 +32,10 @@ SCHEDULES = [
     *(Schedule(c) for c in (ZeroTerminal(), Laplace(), Shifted(Cosine(), -2.8))),
     Schedule(Flow(), LinearPath()),
 ]
-GRIDS = [*(grids[name]() for name in grids), CurveGrid(Flow()), Leading(skip_first=True), Linspace(False, True)]
+GRIDS = [
+    *(grids[name]() for name in grids),
+    *(CurveGrid(Flow()), Enlarged(UniformGrid(), 4.0), Leading(skip_first=True), Linspace(False, True)),
+]
 OF_ENTRIES = (Trailing, Leading, Linspace)
 """Grids that refuse what is no table; they may begin anywhere, if so spaced."""
 

@@ -3,11 +3,12 @@
     Schedule          how noisy it is when                          schedule.py, curves/, path.py
     Parameterization  what a network's output means                 parameterization.py
     Denoiser          network -> (x_t, t) -> E[x_0 | x_t]           denoiser.py, clock.py
+    Windowed          a denoiser of larger samples, by windows      windows.py
     Objective         what training minimises                       objective.py, weighting.py, times.py, distance.py
     Guidance          conditions made louder                        guidance/
     Classifier        noisy samples -> log p(y | x_t)               classifier.py
     classifier, energy, keep_known, upsample: Denoise -> Denoise    wrappers/
-    Sampler, Grid     from noise to data                            samplers/, grids.py
+    Sampler, Grid     from noise to data, or from a picture         samplers/, grids.py, start.py
     Variance          of the reverse steps, fixed or learned        variance.py
     bounds, densities what data cost in bits                        likelihood.py, probability_flow.py, readout.py
     GaussianMixture   data for which all of this has exact answers  oracle.py
@@ -40,10 +41,11 @@ from calotype.diffusion.curves import (
     ZeroTerminal,
     curves,
 )
-from calotype.diffusion.denoiser import Denoiser, Network
+from calotype.diffusion.denoiser import ConditionalDenoise, Denoiser, Network
 from calotype.diffusion.distance import Distance, MeanSquare, MultiScale, distances
 from calotype.diffusion.grids import (
     CurveGrid,
+    Enlarged,
     Grid,
     Karras,
     Leading,
@@ -93,6 +95,7 @@ from calotype.diffusion.samplers import (
     samplers,
 )
 from calotype.diffusion.schedule import Schedule
+from calotype.diffusion.start import part_of, start_from
 from calotype.diffusion.times import (
     CosMapTimes,
     CurveTimes,
@@ -119,6 +122,7 @@ from calotype.diffusion.weighting import (
     Weighting,
     weightings,
 )
+from calotype.diffusion.windows import Windowed
 
 __all__ = [
     "DDIM",
@@ -138,6 +142,7 @@ __all__ = [
     "ClassifierFree",
     "Clock",
     "Coefficients",
+    "ConditionalDenoise",
     "CosMapTimes",
     "Cosine",
     "CosineTable",
@@ -151,6 +156,7 @@ __all__ = [
     "Discretized",
     "Distance",
     "DynamicThreshold",
+    "Enlarged",
     "Epsilon",
     "Euler",
     "EulerAncestral",
@@ -213,6 +219,7 @@ __all__ = [
     "VariancePreserving",
     "Velocity",
     "Weighting",
+    "Windowed",
     "ZeroTerminal",
     "curves",
     "distances",
@@ -220,9 +227,11 @@ __all__ = [
     "guidances",
     "invert",
     "parameterizations",
+    "part_of",
     "paths",
     "readouts",
     "samplers",
+    "start_from",
     "time_samplers",
     "variances",
     "weightings",

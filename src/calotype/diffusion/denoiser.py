@@ -33,6 +33,32 @@ class Network(Protocol):
         `time` (B,) float32 is what the clock shows, e.g. 0 ... 1000."""
 
 
+class ConditionalDenoise(Protocol):
+    """A `Denoise` whose condition is still open: a `Denoiser`, or what stands in its place for guidance."""
+
+    @property
+    @abstractmethod
+    def schedule(self) -> Schedule:
+        """The forward process."""
+
+    @property
+    @abstractmethod
+    def variance(self) -> Variance:
+        """Of the reverse chain's steps."""
+
+    @abstractmethod
+    def __call__(self, x_t: Latent, t: Time, cond: Condition) -> Latent:
+        """E[x_0 | x_t, cond], shaped like x_t, in float32 (float64 if x_t is); t (B,) in [0, 1]."""
+
+    @abstractmethod
+    def predict(self, x_t: Latent, t: Time, cond: Condition) -> Prediction:
+        """The same x_0 with v, at the cost of one call."""
+
+    @abstractmethod
+    def bind(self, cond: Condition) -> BoundDenoiser:
+        """(x_t, t) -> E[x_0 | x_t, cond]."""
+
+
 class Denoiser(nn.Module):
     """A network, the schedule it was trained on, and what its output means. Final: wrap it, do not subclass it.
 
@@ -110,13 +136,12 @@ class Denoiser(nn.Module):
 class BoundDenoiser(PosteriorVariance):
     """A denoiser with its condition: a `Denoise`, and a `PosteriorVariance`."""
 
-    denoiser: Denoiser
+    denoiser: ConditionalDenoise
     cond: Condition
 
     def __call__(self, x_t: Latent, t: Time) -> Latent:
         """E[x_0 | x_t, cond]."""
-        x_0: Tensor = self.denoiser(x_t, t, self.cond)
-        return x_0
+        return self.denoiser(x_t, t, self.cond)
 
     def predict(self, x_t: Latent, t: Time) -> Prediction:
         """E[x_0 | x_t, cond] and v."""

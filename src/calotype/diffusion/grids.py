@@ -3,7 +3,7 @@
 A grid turns a number of steps into times. It is a value of its own, so "DPM++(2M) Karras" is a pair of a sampler and a
 grid.
 
-    any curve       uniform, karras, logsnr, curve
+    any curve       uniform, karras, logsnr, curve, enlarged
     tables only     trailing, leading, linspace: whole entries, as diffusers spaces its "timesteps"
 """
 
@@ -17,7 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from calotype.diffusion.curves import Cosine, Curve
+from calotype.diffusion.curves import Clamped, Cosine, Curve
 from calotype.diffusion.schedule import Schedule
 from calotype.errors import UserError
 from calotype.registry import Registry
@@ -143,6 +143,47 @@ class CurveGrid(Grid):
             raise UserError(f"{self.curve} and {schedule.curve} have no noise level in common; choose another curve")
         s = torch.linspace(start, end, _check_steps(steps) + 1, dtype=torch.float64)
         return _to_zero(schedule, schedule.time(self.curve.logsnr(s[:-1])))
+
+
+@grids.register("enlarged")
+@dataclass(frozen=True)
+class Enlarged(Grid):
+    """Another grid's noise levels, sigma / alpha times m: for samples whose sides are m times those of training.
+
+    Averaged back to the size of training, these have the levels that the grid was made for: the shift of log-SNR by
+    -2 log m that `Shifted.by_side` trains with, here for a model that was trained without. Network and schedule stay,
+    only the steps move towards noise. On `Flow`, `Enlarged(UniformGrid(), m)` is SD3's shifted sampling, t to
+    m t / (1 + (m - 1) t): Esser et al. 2024, https://arxiv.org/abs/2403.03206, eq. (23).
+
+    The levels stay within those of the schedule: of the grid, only what the shift leaves there is stepped over. On a
+    table they fall between entries, so the grids that step over entries are refused.
+
+    Args:
+        grid: for the size of training.
+        factor: m; the root of the ratio of areas where height and width grow differently. 1 is `grid` itself.
+
+    Raises:
+        UserError: a factor below 1 or not finite; when called, what `grid` raises, or a schedule without so much noise.
+    """
+
+    grid: Grid = field(default_factory=Karras)
+    factor: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.factor < math.inf:
+            raise UserError(
+                f"Enlarged needs a finite factor of at least 1, got {self.factor}; it is the side of the samples over "
+                "that of training, and smaller samples than those take the grid as it is"
+            )
+
+    def __call__(self, schedule: Schedule, steps: int) -> Tensor:
+        """schedule.time(logsnr - 2 log m) of the grid's times on that part of the schedule which stays in its range."""
+        if self.factor == 1:
+            return self.grid(schedule, steps)
+        shift = 2 * math.log(self.factor)
+        end = float(schedule.logsnr(torch.ones((), dtype=torch.float64)))
+        part = Schedule(Clamped(schedule.curve, end + shift, None), schedule.path)
+        return _to_zero(schedule, schedule.time(part.logsnr(self.grid(part, steps)[:-1]) - shift))
 
 
 @grids.register("trailing")

@@ -10,6 +10,7 @@ import torch
 from calotype.diffusion import (
     Cosine,
     CurveGrid,
+    Enlarged,
     Flow,
     Karras,
     Laplace,
@@ -179,3 +180,42 @@ def test_wrong_fields_are_explained():
 def test_no_time_between_entries_is_asked_for_in_vain():
     with pytest.raises(UserError, match=r"21 steps were asked of a table with 20 entries.*take 20 at most"):
         UniformGrid()(Schedule(ScaledLinear(steps=20)), 21)
+
+
+@pytest.mark.parametrize("factor", [1.5, 2, 4])
+@pytest.mark.parametrize("schedule", [Schedule(), SD, OPEN, Schedule(Flow(), LinearPath())], ids=str)
+def test_enlarged_multiplies_the_noise_levels_of_a_range(schedule, factor):
+    """Within the schedule, Karras et al.'s grid of a range becomes that of factor times the range."""
+    for grid in (Karras, LogSNRGrid):
+        enlarged = Enlarged(grid(sigma_min=0.1, sigma_max=3.0), factor)(schedule, 12)
+        wider = grid(sigma_min=0.1 * factor, sigma_max=3.0 * factor)(schedule, 12)
+        assert torch.allclose(enlarged, wider, rtol=0, atol=1e-9)
+
+
+def test_enlarged_flow_is_sd3s_timestep_shift():
+    flow, t, a = Schedule(Flow(), LinearPath()), UniformGrid()(OPEN, 28), 3.0
+    assert torch.allclose(Enlarged(UniformGrid(), a)(flow, 28), a * t / (1 + (a - 1) * t), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("curve", [Cosine(), Cosine(None, None), ScaledLinear(), Flow(), Laplace()], ids=str)
+def test_enlarged_has_the_levels_that_a_model_trained_for_the_size_has(curve):
+    """Simple diffusion's shifted schedule at equal steps in its own time, as far as this schedule goes."""
+    shifted, enlarged = Shifted.by_side(curve, 256, 64), Enlarged(UniformGrid(), 4)(Schedule(curve), 50)
+    assert torch.allclose(enlarged, CurveGrid(shifted)(Schedule(curve), 50), rtol=0, atol=1e-9)
+    assert enlarged[0] == 1 and (enlarged[1:-1] > UniformGrid()(Schedule(curve), 50)[1:-1]).all()
+
+
+def test_enlarged_by_nothing_is_the_grid_itself():
+    for grid in (Karras(), Trailing()):
+        assert torch.equal(Enlarged(grid, 1)(SD, 50), grid(SD, 50))
+
+
+def test_enlarged_refuses_what_it_cannot_do():
+    for factor in (0.5, math.nan, math.inf):
+        with pytest.raises(UserError, match="a finite factor of at least 1"):
+            Enlarged(factor=factor)
+    with pytest.raises(UserError, match="take 'uniform'"):
+        Enlarged(Trailing(), 2)(SD, 50)
+    for schedule in (SD, Schedule()):
+        with pytest.raises(UserError, match="choose a range that overlaps it"):
+            Enlarged(factor=1e9)(schedule, 50)

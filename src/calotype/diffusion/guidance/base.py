@@ -10,7 +10,7 @@ from typing import Protocol
 from torch import Tensor
 
 from calotype.condition import Condition
-from calotype.diffusion.denoiser import Denoiser
+from calotype.diffusion.denoiser import ConditionalDenoise
 from calotype.diffusion.variance import PosteriorVariance, Prediction, predictor
 from calotype.errors import UserError
 from calotype.registry import Registry
@@ -26,7 +26,7 @@ class Guidance(Protocol):
         """Whether the denoiser itself is asked what it predicts without a wish, which it must have learned."""
 
     @abstractmethod
-    def __call__(self, denoiser: Denoiser, cond: Condition, null: Condition) -> Denoise:
+    def __call__(self, denoiser: ConditionalDenoise, cond: Condition, null: Condition) -> Denoise:
         """(x_t, t) -> x_0 for the wishes `cond`; `null` (same routes, same B) is what "no wish" looks like.
 
         A learned variance is kept: that of the prediction for `cond`. Raises `UserError` where `null` is needed and

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from calotype.condition import Condition
-from calotype.diffusion.denoiser import Denoiser
+from calotype.diffusion.denoiser import ConditionalDenoise
 from calotype.diffusion.guidance.base import Guidance, check_null
 from calotype.diffusion.guidance.extrapolation import Extrapolation
 from calotype.diffusion.variance import Prediction
@@ -26,14 +26,14 @@ class Autoguidance(Extrapolation, Guidance):
         worse: of the same data and schedule; what it predicts may differ.
     """
 
-    worse: Denoiser = field(kw_only=True)
+    worse: ConditionalDenoise = field(kw_only=True)
 
     @property
     def asks_null(self) -> bool:
         """No, the other network is."""
         return False
 
-    def __call__(self, denoiser: Denoiser, cond: Condition, null: Condition) -> Denoise:
+    def __call__(self, denoiser: ConditionalDenoise, cond: Condition, null: Condition) -> Denoise:
         """Both networks for `cond`. Raises `UserError` if their schedules differ."""
         return _against(self, denoiser, self.worse, cond, cond)
 
@@ -50,7 +50,7 @@ class ForeignNull(Extrapolation, Guidance):
         null: its condition, one row; by default that which is given at the call, for `other` of the same conditioner.
     """
 
-    other: Denoiser = field(kw_only=True)
+    other: ConditionalDenoise = field(kw_only=True)
     null: Condition | None = field(default=None, kw_only=True)
 
     @property
@@ -58,14 +58,16 @@ class ForeignNull(Extrapolation, Guidance):
         """No, the other network is."""
         return False
 
-    def __call__(self, denoiser: Denoiser, cond: Condition, null: Condition) -> Denoise:
+    def __call__(self, denoiser: ConditionalDenoise, cond: Condition, null: Condition) -> Denoise:
         """`denoiser` for `cond` against `other` for null. Raises `UserError` if their schedules differ."""
         if self.null is None:
             check_null(cond, null)
         return _against(self, denoiser, self.other, cond, null if self.null is None else self.null)
 
 
-def _against(rule: Extrapolation, better: Denoiser, worse: Denoiser, cond: Condition, against: Condition) -> Denoise:
+def _against(
+    rule: Extrapolation, better: ConditionalDenoise, worse: ConditionalDenoise, cond: Condition, against: Condition
+) -> Denoise:
     if worse.schedule != better.schedule:
         raise UserError(
             f"the two networks of a guidance must share a schedule, got {better.schedule} and {worse.schedule}; train "

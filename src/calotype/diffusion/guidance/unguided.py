@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from calotype.condition import Condition
-from calotype.diffusion.denoiser import Denoiser
+from calotype.diffusion.denoiser import ConditionalDenoise
 from calotype.diffusion.guidance.base import Guidance, guidances
 from calotype.types import Denoise
 
@@ -20,6 +20,6 @@ class Unguided(Guidance):
         """No."""
         return False
 
-    def __call__(self, denoiser: Denoiser, cond: Condition, null: Condition) -> Denoise:
+    def __call__(self, denoiser: ConditionalDenoise, cond: Condition, null: Condition) -> Denoise:
         """`denoiser.bind(cond)`."""
         return denoiser.bind(cond)
