@@ -5,8 +5,9 @@ import pytest
 
 from calotype.data.embedded import NAMES
 from calotype.data.folder import open_source
-from calotype.data.source import Source, sources
+from calotype.data.source import UNLABELLED, Source, sources
 from calotype.data.subset import hold_out
+from calotype.layout import check_labels
 from calotype.registry import from_plain, to_plain
 
 
@@ -24,6 +25,29 @@ def test_records_agree_with_the_lists(source: Source) -> None:
         assert record.image.mode == "RGB"
     assert all(-1 <= label < len(source.classes) for label in labels)
     assert len({source.key(i) for i in range(len(source))}) == len(source)
+
+
+def test_records_agree_with_what_is_declared(source: Source) -> None:
+    for i in {0, len(source) // 3, len(source) - 1}:
+        record = source[i]
+        check_labels(record.boxes, source.objects)
+        assert source.objects or not record.boxes
+        assert (record.label_map is not None) == bool(source.areas)
+        if record.label_map is not None:
+            assert record.label_map.mode == "L" and record.label_map.size == record.image.size
+            values = {*np.unique(np.asarray(record.label_map)).tolist()}
+            assert values <= {*range(len(source.areas)), UNLABELLED}
+        assert (record.conditioning_image is not None) == source.paired
+        if record.conditioning_image is not None:
+            assert record.conditioning_image.mode == "RGB" and record.conditioning_image.size == record.image.size
+    for names in (source.classes, source.objects, source.areas):
+        assert len(set(names)) == len(names)
+
+
+def test_a_part_declares_what_the_whole_does(source: Source) -> None:
+    part = hold_out(source, 0.25, seed=0)[1]
+    declared = (source.classes, source.objects, source.areas, source.paired)
+    assert (part.classes, part.objects, part.areas, part.paired) == declared
 
 
 def test_fingerprints_are_stable_and_distinct(source: Source) -> None:
@@ -65,7 +89,7 @@ def test_a_picture_beyond_the_end_is_an_index_error(source: Source) -> None:
         source[len(source)]
 
 
-@pytest.mark.parametrize("name", ["fluent", "fashion"])
+@pytest.mark.parametrize("name", ["fluent", "fashion", "scenes"])
 def test_splits_part_the_whole(name: str) -> None:
     whole, *parts = (open_source(f"embedded:{name}{split}") for split in ("", "/train", "/val"))
     keys = [part.key(i) for part in parts for i in range(len(part))]

@@ -18,7 +18,7 @@ def show(
     source: Annotated[str, typer.Argument(metavar="DIR", help="A folder of pictures, or embedded:NAME.")],
     out: Annotated[Path | None, typer.Option(callback=png, help="Also write a contact sheet to this PNG file.")] = None,
 ) -> None:
-    """Count pictures, sizes, classes and captions, and name files that cannot be read."""
+    """Count pictures, sizes, classes, captions, boxes and label maps, and name files that cannot be read."""
     from calotype.jobs.show import show_data
 
     show_data(source, out)

@@ -2,85 +2,163 @@
 
 The folder tells by its shape what it is:
 
-* `metadata.jsonl` in it: one JSON object per line with "file_name", and optionally "caption" (or "text") and "label"
-  (or "class");
+* `metadata.jsonl` in it: one JSON object per line with "file_name", and optionally "caption" (or "text"), "label" (or
+  "class"), "objects" (`{"bbox": [[x, y, width, height], ...], "categories": [...]}` in pixels), "label_map" and
+  "conditioning_image" (names of files);
+* `annotations.json`, `instances*.json` or `_annotations.coco.json`: COCO's boxes; the pictures are those it lists, in
+  the folder or in `images/`;
 * pictures in subfolders only, two or more of them: one class per subfolder;
 * otherwise plain pictures, wherever they lie.
 
-A text file beside a picture (`cat.jpg`, `cat.txt`) is its caption. Names that begin with a dot are passed over. Classes
-are in the order of their names; if all are numbers, in the order of the numbers.
+What belongs to a picture may lie beside it: `cat.txt`, its caption, and `cat.labels.png`, its label map, beside
+`cat.jpg`; or `label_maps/cat.png` and `conditioning_images/cat.png` for `images/cat.jpg`. `captions*.json` holds COCO's
+captions. Every picture has a label map, or none has; the same holds for conditioning images.
+
+Boxes, label maps and conditioning images are of the upright picture, or of the picture as it is stored: where EXIF lets
+width and height change places, their size tells which.
+
+Names that begin with a dot are passed over. Classes are in the order of their names; if all are numbers, in the order
+of the numbers. Classes of COCO's boxes are in the order of their ids.
 """
 
 from __future__ import annotations
 
 import difflib
 import hashlib
-import json
+import operator
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from calotype.data.images import FORMATS, MAX_PIXELS, SUFFIXES, open_image
+from PIL import Image
+
+from calotype.data.annotations import Annotations, Sieve, Size, read_coco, turned
+from calotype.data.found import Found
+from calotype.data.images import FORMATS, MAX_PIXELS, SUFFIXES, Header, open_image, read_header
+from calotype.data.label_maps import open_label_map, read_areas
+from calotype.data.metadata import METADATA, read_metadata
+from calotype.data.names import MAX_CAPTION, exists, inside, numbered, printable, tidy
 from calotype.data.source import Record, Source
-from calotype.errors import UserError
-
-METADATA = "metadata.jsonl"
-MAX_CAPTION = 16_384
-"""Bytes read of a caption file, characters kept of any caption."""
+from calotype.errors import BadImage, UserError
+from calotype.layout import Box
 
 SKIPPED = "__MACOSX"
 """The folder of resource forks that some archives unpack to; its files have the suffixes of pictures."""
 
+BOXES = ("annotations.json", "_annotations.coco.json", "instances*.json")
+CAPTIONS = ("captions*.json",)
+"""Names of COCO's files."""
+IMAGES, LABEL_MAPS, CONDITIONING_IMAGES = "images", "label_maps", "conditioning_images"
+"""Folders beside one another."""
+LABELS = ".labels.png"
+"""The end of the name of a label map beside its picture."""
+
 
 @dataclass(frozen=True)
 class Entry:
-    """A picture on disk, before it is decoded."""
+    """A picture on disk, before it is decoded.
+
+    Args:
+        path: of the file.
+        caption: "" if there is none.
+        label: -1 if there is none.
+        boxes: relative to `frame`.
+        frame: width and height in which the boxes' pixels were counted, if that was said.
+        label_map: a file.
+        conditioning_image: a file.
+    """
 
     path: Path
     caption: str
     label: int
+    boxes: tuple[Box, ...] = ()
+    frame: Size | None = None
+    label_map: Path | None = None
+    conditioning_image: Path | None = None
 
 
 class FolderSource(Source):
-    """The pictures of a folder, in the order of their names.
+    """The pictures of a folder, in the order of their names; of metadata.jsonl, in the order of its lines.
 
     Args:
         path: the folder; searched recursively, without following links to folders.
         max_pixels: larger pictures count as bad.
 
     Raises:
-        UserError: no such folder, no pictures in it, or a line of metadata.jsonl that makes no sense.
+        UserError: no such folder, no pictures in it, or something written about them that makes no sense.
     """
 
     def __init__(self, path: Path | str, max_pixels: int = MAX_PIXELS) -> None:
         self.path = Path(path)
-        self.name = _printable(str(path))
+        self.name = printable(str(path))
         self._max_pixels = max_pixels
-        if not _exists(self.path):
+        if not exists(self.path):
             raise UserError(f"there is no folder {self.name[:200]}; name a folder of pictures, or embedded:NAME")
         if not self.path.is_dir():
             raise UserError(f"{self.path} is a file; name the folder that holds the pictures")
-        if (self.path / METADATA).is_file():
-            entries, self.classes = _from_metadata(self.path)
-        else:
-            entries, self.classes = _from_names(self.path)
-        if not entries and (self.path / METADATA).is_file():
+        found, self.objects = _found(self.path)
+        if not found and (self.path / METADATA).is_file():
             raise UserError(f"{self.path / METADATA} is empty; fill it, or remove it to use the pictures without it")
-        if not entries:
+        if not found:
             raise UserError(
                 f"{self.path} holds no pictures; looked for {', '.join(SUFFIXES)} ({', '.join(FORMATS)}) in it and its "
                 "subfolders"
             )
-        self._entries = entries
+        labels = numbered(f.label for f in found if f.label is not None)
+        self.classes = tuple(labels)
+        sieve, kinds = Sieve(), {name: k for k, name in enumerate(self.objects)}
+        self._entries = [_entry(f, labels, kinds, sieve) for f in found]
+        sieve.check()
+        self.remarks = (f"{sieve.bad:,} of {sieve.seen:,} boxes are left out: no extent, or outside",) * (sieve.bad > 0)
+        maps = self._all_or_none([e.label_map for e in self._entries], "label map")
+        self.areas = read_areas(self.path, maps) if maps else ()
+        self.paired = bool(self._all_or_none([e.conditioning_image for e in self._entries], "conditioning image"))
+
+    def _all_or_none(self, paths: Sequence[Path | None], noun: str) -> list[Path]:
+        known = [path for path in paths if path is not None]
+        if 0 < len(known) < len(paths):
+            raise UserError(
+                f"{len(known):,} of {len(paths):,} pictures of {self.name} have a {noun}, "
+                f"{self.key(paths.index(None))} has none; give every picture one, or none"
+            )
+        return known
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def __getitem__(self, index: int) -> Record:
-        entry = self._entries[index]
-        return Record(open_image(entry.path, self._max_pixels), entry.caption, entry.label, self.key(index))
+        entry, key = self._entries[index], self.key(index)
+        image = open_image(entry.path, self._max_pixels)
+        if not entry.boxes and entry.label_map is None and entry.conditioning_image is None:
+            return Record(image, entry.caption, entry.label, key)
+        header = read_header(entry.path, self._max_pixels)
+        return Record(
+            image,
+            entry.caption,
+            entry.label,
+            key,
+            _upright_boxes(entry, header),
+            None if entry.label_map is None else self._label_map(entry.label_map, image, header),
+            None if entry.conditioning_image is None else self._partner(entry.conditioning_image, image, header),
+        )
+
+    def _label_map(self, path: Path, image: Image.Image, header: Header) -> Image.Image:
+        labels = _turned_alike(open_label_map(path, len(self.areas), self._max_pixels), header, operator.eq)
+        if labels.size != image.size:
+            raise BadImage(
+                f"{printable(str(path))} is {_by(labels.size)}, its picture {_by(image.size)}; make the label map as "
+                "large as the picture"
+            )
+        return labels
+
+    def _partner(self, path: Path, image: Image.Image, header: Header) -> Image.Image:
+        partner = _turned_alike(open_image(path, self._max_pixels), header, _same_shape)
+        if not _same_shape(partner.size, image.size):
+            raise BadImage(
+                f"{printable(str(path))} is {_by(partner.size)}, its picture {_by(image.size)}; give both one shape"
+            )
+        return partner if partner.size == image.size else partner.resize(image.size, Image.Resampling.LANCZOS)
 
     def captions(self) -> Sequence[str]:
         return [e.caption for e in self._entries]
@@ -89,40 +167,160 @@ class FolderSource(Source):
         return [e.label for e in self._entries]
 
     def key(self, index: int) -> str:
-        return _printable(str(self._entries[index].path.relative_to(self.path)))
+        return printable(str(self._entries[index].path.relative_to(self.path)))
 
     def fingerprint(self) -> str:
         h = hashlib.sha256()
         for e in self._entries:
-            stat = e.path.stat() if e.path.exists() else None
-            size, time = (stat.st_size, stat.st_mtime_ns) if stat else (-1, -1)
-            line = f"{e.path.relative_to(self.path)}|{size}|{time}|{e.caption}|{e.label}\n"
-            h.update(line.encode(errors="surrogatepass"))  # a name on disk need not be UTF-8
+            lines = f"{self._stamp(e.path)}|{e.caption}|{e.label}\n"
+            if e.boxes:
+                lines += f"{e.frame}|{[(b.label, b.x0, b.y0, b.x1, b.y1) for b in e.boxes]}\n"
+            lines += "".join(f"{self._stamp(p)}\n" for p in (e.label_map, e.conditioning_image) if p is not None)
+            h.update(lines.encode(errors="surrogatepass"))  # a name on disk need not be UTF-8
+        if self.objects or self.areas:
+            h.update(repr((self.objects, self.areas)).encode())
         return "folder-" + h.hexdigest()[:16]
 
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # a name too long or odd to be any, or a folder that may not be looked into
-        return False
+    def _stamp(self, path: Path) -> str:
+        stat = path.stat() if path.exists() else None
+        size, time = (stat.st_size, stat.st_mtime_ns) if stat else (-1, -1)
+        return f"{path.relative_to(self.path)}|{size}|{time}"
 
 
-def _printable(name: str) -> str:
-    """A name that can be shown, whatever bytes it has on disk."""
-    return name.encode(errors="replace").decode()
+# --- what belongs to a picture --------------------------------------------------------------------------------------
 
 
-def _tidy(caption: str) -> str:
-    return " ".join(_printable(caption[:MAX_CAPTION]).split())
+def _entry(found: Found, labels: dict[str, int], kinds: dict[str, int], sieve: Sieve) -> Entry:
+    boxes: tuple[Box, ...] = ()
+    if found.boxes:
+        try:
+            boxes = sieve(found.boxes, kinds, found.frame or read_header(found.path).upright_size)
+        except BadImage:  # which is said when the picture is asked for
+            boxes = ()
+    label = -1 if found.label is None else labels[found.label]
+    caption = _sidecar(found.path) if found.caption is None else found.caption
+    return Entry(found.path, caption, label, boxes, found.frame, found.label_map, found.conditioning_image)
+
+
+def _upright_boxes(entry: Entry, header: Header) -> tuple[Box, ...]:
+    """Of the picture as `open_image` gives it; they may be of the picture as it is stored."""
+    if header.turn is None or entry.frame != header.size or entry.frame == header.upright_size:
+        return entry.boxes
+    return tuple(turned(box, header.turn) for box in entry.boxes)
+
+
+def _turned_alike(image: Image.Image, header: Header, fits: Callable[[Size, Size], bool]) -> Image.Image:
+    """What belongs to a picture, turned as the picture is if it fits the picture as stored and only so."""
+    if header.turn is None or fits(image.size, header.upright_size) or not fits(image.size, header.size):
+        return image
+    return image.transpose(header.turn)
+
+
+def _same_shape(one: Size, other: Size) -> bool:
+    """Whether both have one ratio of width to height, but for a pixel of rounding."""
+    (w, h), (width, height) = one, other
+    return abs(h - height * w / width) <= 1 or abs(w - width * h / height) <= 1
+
+
+def _by(size: Size) -> str:
+    return f"{size[0]} x {size[1]}"
+
+
+# --- what a folder holds ----------------------------------------------------------------------------------------------
+
+
+def _found(folder: Path) -> tuple[list[Found], tuple[str, ...]]:
+    """The pictures, and the classes of their boxes."""
+    coco, told = _coco(folder, BOXES), _coco(folder, CAPTIONS)
+    if (folder / METADATA).is_file():
+        found = read_metadata(folder)
+        named = numbered(box.category for f in found for box in f.boxes or ())
+    else:
+        found, named = _by_name(folder, None if coco is None else _listed(folder, coco)), {}
+    if coco is not None:
+        if any(f.boxes is not None for f in found):
+            raise UserError(f"both {folder / METADATA} and a COCO file in {folder} have boxes; keep one of them")
+        found = _with_boxes(folder, found, coco)
+    if told is not None:
+        captions = {_place(folder, p.name): p.captions[0] for p in told.pictures if p.captions}
+        found = [replace(f, caption=captions.get(f.path)) if f.caption is None else f for f in found]
+    return [_with_companions(folder, f) for f in found], tuple(named) if coco is None else coco.categories
+
+
+def _coco(folder: Path, patterns: Sequence[str]) -> Annotations | None:
+    files = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
+    if len(files) > 1:
+        names = ", ".join(printable(path.name) for path in files)
+        raise UserError(f"{folder} holds {names}; keep one of them, the pictures' own")
+    return read_coco(files[0]) if files else None
+
+
+def _place(folder: Path, name: str) -> Path:
+    """Where a COCO file means a picture to be: in the folder, or in `images/`."""
+    within = folder / IMAGES / name
+    return within if not exists(folder / name) and exists(within) else folder / name
+
+
+def _listed(folder: Path, coco: Annotations) -> list[Path]:
+    root = folder.resolve()
+    return [inside(folder, root, str(_place(folder, p.name).relative_to(folder)), p.where) for p in coco.pictures]
+
+
+def _with_boxes(folder: Path, found: list[Found], coco: Annotations) -> list[Found]:
+    known = {}
+    for picture in coco.pictures:
+        path = _place(folder, picture.name)
+        if path in known:
+            raise UserError(f"{picture.where}: {printable(picture.name)!r} is listed before; list every picture once")
+        known[path] = picture
+    return [replace(f, boxes=known[f.path].boxes, frame=known[f.path].size) if f.path in known else f for f in found]
+
+
+def _by_name(folder: Path, listed: list[Path] | None) -> list[Found]:
+    """Those listed, or all there are; subfolders are classes if there are two of them and no pictures beside."""
+    base = _base(folder)
+    pictures = _pictures(base) if listed is None else sorted(listed)
+    parts = [p.relative_to(base if p.is_relative_to(base) else folder).parts for p in pictures]
+    tops = [printable(p[0]) for p in parts]
+    classed = all(len(p) > 1 for p in parts) and len(set(tops)) > 1
+    return [Found(p, label=top if classed else None) for p, top in zip(pictures, tops, strict=True)]
+
+
+def _base(folder: Path) -> Path:
+    """Where the pictures are."""
+    beside = [name for name in (LABEL_MAPS, CONDITIONING_IMAGES) if (folder / name).is_dir()]
+    if not beside:
+        return folder
+    if not (folder / IMAGES).is_dir():
+        raise UserError(f"{folder} has {beside[0]}/ but no {IMAGES}/; put the pictures that they belong to there")
+    return folder / IMAGES
 
 
 def _pictures(folder: Path) -> list[Path]:
-    found = []
+    found: list[Path] = []
     for place, inner, names in os.walk(folder):
         inner[:] = [name for name in inner if not name.startswith(".") and name != SKIPPED]
-        found += [Path(place, n) for n in names if n.lower().endswith(SUFFIXES) and not n.startswith(".")]
+        shown = [n for n in names if n.lower().endswith(SUFFIXES) and not n.startswith(".")]
+        stems = {Path(n).stem for n in shown if not n.endswith(LABELS)}
+        found += [Path(place, n) for n in shown if not (n.endswith(LABELS) and n.removesuffix(LABELS) in stems)]
     return sorted(p for p in found if p.is_file())
+
+
+def _with_companions(folder: Path, found: Found) -> Found:
+    """With the files that belong to it by their names."""
+    path, images = found.path, folder / IMAGES
+    labels, partners = [path.with_suffix(LABELS)], []
+    if path.is_relative_to(images):
+        inner = path.relative_to(images)
+        if (folder / LABEL_MAPS).is_dir():
+            labels.append((folder / LABEL_MAPS / inner).with_suffix(".png"))
+        if (folder / CONDITIONING_IMAGES).is_dir():
+            partners = [(folder / CONDITIONING_IMAGES / inner).with_suffix(suffix) for suffix in SUFFIXES]
+    return replace(
+        found,
+        label_map=found.label_map or next((p for p in labels if p.is_file()), None),
+        conditioning_image=found.conditioning_image or next((p for p in partners if p.is_file()), None),
+    )
 
 
 def _sidecar(path: Path) -> str:
@@ -130,76 +328,7 @@ def _sidecar(path: Path) -> str:
     if not text.is_file():
         return ""
     with text.open("rb") as file:
-        return _tidy(file.read(MAX_CAPTION).decode("utf-8-sig", errors="replace"))
-
-
-def _classes(names: Iterable[str]) -> dict[str, int]:
-    """Class name -> label. Numbers count as numbers, so that class "10" of 11 is label 10."""
-    distinct = set(names)
-    if all(name.isascii() and name.isdecimal() and len(name) < 10 for name in distinct):
-        return {name: k for k, name in enumerate(sorted(distinct, key=lambda name: (int(name), name)))}
-    return {name: k for k, name in enumerate(sorted(distinct))}
-
-
-def _from_names(folder: Path) -> tuple[list[Entry], tuple[str, ...]]:
-    pictures = _pictures(folder)
-    parts = [p.relative_to(folder).parts for p in pictures]
-    tops = [_printable(p[0]) for p in parts]
-    labels = _classes(tops) if all(len(p) > 1 for p in parts) and len(set(tops)) > 1 else {}
-    return [Entry(p, _sidecar(p), labels.get(top, -1)) for p, top in zip(pictures, tops, strict=True)], tuple(labels)
-
-
-def _from_metadata(folder: Path) -> tuple[list[Entry], tuple[str, ...]]:
-    rows: list[tuple[Path, str, str | None]] = []
-    root = folder.resolve()
-    with (folder / METADATA).open(encoding="utf-8-sig", errors="replace") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            where = f"{folder / METADATA}, line {number}"
-            row = _row(line, where)
-            path = _inside(folder, root, row["file_name"], where)
-            caption = _word(row, ("caption", "text"), where)
-            label = _word(row, ("label", "class"), where)
-            caption = _sidecar(path) if caption is None else _tidy(caption)
-            rows.append((path, caption, (_tidy(label) or None) if label else None))
-    labels = _classes(label for _, _, label in rows if label is not None)
-    return [Entry(p, c, -1 if label is None else labels[label]) for p, c, label in rows], tuple(labels)
-
-
-def _row(line: str, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:  # ValueError also for a number of thousands of digits
-        raise UserError(f"{where} is not JSON ({error}); write one object per line") from error
-    if not isinstance(row, dict) or not isinstance(row.get("file_name"), str):
-        raise UserError(f'{where} has no \'file_name\'; write {{"file_name": "cat.png", "caption": "a cat"}}')
-    return row
-
-
-def _word(row: dict[str, Any], keys: tuple[str, ...], where: str) -> str | None:
-    """The first of these keys that is there and not null."""
-    for key in keys:
-        value = row.get(key)
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise UserError(f"{where}: {key!r} is {str(value)[:80]}; write text or a number, or leave it out")
-        return str(value)
-    return None
-
-
-def _inside(folder: Path, root: Path, name: str, where: str) -> Path:
-    path, shown = folder / name, repr(_printable(name[:200]))
-    try:
-        inside, there = path.resolve().is_relative_to(root), path.is_file()
-    except (OSError, ValueError):  # too long for the file system, or with a character no name can have
-        inside, there = True, False
-    if not inside:
-        raise UserError(f"{where}: {shown} lies outside the folder; give names inside it")
-    if not there:
-        raise UserError(f"{where}: there is no file {shown}; correct the name or remove the line")
-    return path
+        return tidy(file.read(MAX_CAPTION).decode("utf-8-sig", errors="replace"))
 
 
 def open_source(text: str | Path) -> Source:
@@ -213,6 +342,6 @@ def open_source(text: str | Path) -> Source:
         return embedded(name.removeprefix("embedded:"))
     base, slash, split = name.removeprefix("embedded").lstrip(":/").partition("/")
     near = difflib.get_close_matches(base, NAMES, n=1, cutoff=0.7)
-    if near and not _exists(Path(name)):
+    if near and not exists(Path(name)):
         raise UserError(f"there is no folder {name}; did you mean 'embedded:{near[0]}{slash}{split}'?")
     return FolderSource(name)

@@ -7,12 +7,15 @@ background; grey, palette, CMYK and 16-bit pictures become RGB.
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from calotype.errors import BadImage
@@ -21,6 +24,14 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 MAX_PIXELS = 64_000_000
 WHITE = (255, 255, 255)
+
+TURNS = {
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientations by which width and height change places."""
 
 Pixels = NDArray[np.uint8]
 
@@ -38,23 +49,58 @@ def open_image(
     Raises:
         BadImage: not a picture in one of `FORMATS`, damaged, or too large.
     """
+    with decoding(source, max_pixels) as image:
+        image.seek(0)
+        image.load()
+        return _rgb(ImageOps.exif_transpose(image), background)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a picture's file says about it before it is decoded.
+
+    Args:
+        size: width and height as stored.
+        turn: how the stored picture is turned to stand upright, if width and height change places by that.
+    """
+
+    size: tuple[int, int]
+    turn: Image.Transpose | None = None
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """Width and height of what `open_image` gives."""
+        return self.size if self.turn is None else (self.size[1], self.size[0])
+
+
+def read_header(path: Path | str, max_pixels: int = MAX_PIXELS) -> Header:
+    """The size of a picture, which is not decoded; raises `BadImage`."""
+    with decoding(path, max_pixels) as image:
+        # Pillow decodes a PNG to look for notes behind its pixels, a place where cameras put none.
+        exif = image.getexif() if image.format != "PNG" or "exif" in image.info else {}
+        return Header(image.size, TURNS.get(exif.get(ExifTags.Base.Orientation, 1)))
+
+
+@contextmanager
+def decoding(
+    source: Path | str | bytes, max_pixels: int, formats: tuple[str, ...] = FORMATS
+) -> Iterator[ImageFile.ImageFile]:
+    """The opened file; whatever goes wrong with it inside the context becomes `BadImage`."""
     # A name that is no UTF-8 could not be printed.
     name = "image" if isinstance(source, bytes) else str(source).encode(errors="replace").decode()
     # Pillow's warnings stay on: silencing them is not safe in threads, and decoding happens in threads.
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as image:
             width, height = image.size
             if width * height > max_pixels:
                 raise BadImage(
                     f"{name} is {width} x {height}, more than {max_pixels / 1e6:.0f} megapixels; make it smaller"
                 )
-            image.seek(0)
-            image.load()
-            return _rgb(ImageOps.exif_transpose(image), background)
+            yield image
     except BadImage:
         raise
     except UnidentifiedImageError as error:
-        raise BadImage(f"{name} is no {', '.join(FORMATS)} picture or is damaged; remove or replace it") from error
+        raise BadImage(f"{name} is no {', '.join(formats)} picture or is damaged; remove or replace it") from error
     except Image.DecompressionBombError as error:  # raised before the size can be asked for
         raise BadImage(f"{name} has more than {max_pixels / 1e6:.0f} megapixels; make it smaller") from error
     except Exception as error:  # decoders raise whatever the damage makes them raise

@@ -56,6 +56,8 @@ class Source(ABC):
     """Classes of a label map's pixels; none where there are no label maps. Every picture has one, or none has."""
     paired: bool = False
     """Whether every picture comes with a conditioning image."""
+    remarks: tuple[str, ...] = ()
+    """What people should know about it: what was left out."""
 
     @abstractmethod
     def __len__(self) -> int:

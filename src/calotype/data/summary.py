@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import colorsys
 import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 
-from calotype.data.images import square
-from calotype.data.source import Source
+from calotype.data.images import WHITE, Pixels, square
+from calotype.data.source import UNLABELLED, Record, Source
+from calotype.data.view import Cut, LabelMap, View
 from calotype.errors import BadImage
+from calotype.layout import Box
+
+GREY = (96, 96, 96)
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,11 @@ class Summary:
         longest: the longest caption.
         bad: name of each picture that cannot be used -> why.
         duplicates: groups of names whose pictures are equal when cut square and scaled to 16 x 16.
+        objects: class of boxes -> how many; empty without boxes.
+        most_boxes: the boxes of the picture that has the most.
+        areas: class of label maps -> its share of the pixels of all; empty without label maps.
+        paired: whether there are conditioning images.
+        remarks: what the source says about itself.
     """
 
     name: str
@@ -40,6 +50,11 @@ class Summary:
     longest: str
     bad: dict[str, str]
     duplicates: list[list[str]]
+    objects: dict[str, int]
+    most_boxes: int
+    areas: dict[str, float]
+    paired: bool
+    remarks: tuple[str, ...]
 
     @property
     def smallest_side(self) -> int:
@@ -49,7 +64,7 @@ class Summary:
 
 def summarize(
     source: Source, thumbnails: int = 32, side: int = 64, advance: Callable[[int], None] = lambda n: None
-) -> tuple[Summary, list[tuple[NDArray[np.uint8], str]]]:
+) -> tuple[Summary, list[tuple[Pixels, str]]]:
     """Read every picture once.
 
     Args:
@@ -58,12 +73,15 @@ def summarize(
         advance: told how many pictures were read.
 
     Returns:
-        The summary, and the thumbnails (side, side, 3) with what is known of each.
+        The summary, and the thumbnails with what is known of each: (side, side, 3), or (side, 2 side, 3) and (side,
+        3 side, 3) with the label map and the conditioning image where there are such; boxes are drawn.
     """
     sizes: Counter[tuple[int, int]] = Counter()
     bad: dict[str, str] = {}
     seen: dict[bytes, list[str]] = {}
-    shown: list[tuple[NDArray[np.uint8], str]] = []
+    shown: list[tuple[Pixels, str]] = []
+    objects: Counter[int] = Counter()
+    most_boxes, labelled = 0, np.zeros(UNLABELLED + 1, dtype=np.int64)
     wanted = {k * len(source) // thumbnails for k in range(thumbnails)}
     for i in range(len(source)):
         advance(1)
@@ -73,11 +91,15 @@ def summarize(
             bad[source.key(i)] = str(error)
             continue
         sizes[record.image.size] += 1
+        objects.update(box.label for box in record.boxes)
+        most_boxes = max(most_boxes, len(record.boxes))
+        if record.label_map is not None:
+            labelled += record.label_map.histogram()
         tiny = hashlib.blake2b(square(record.image, 16).tobytes(), digest_size=16).digest()
         seen.setdefault(tiny, []).append(record.key)
         if i in wanted:
             label = source.classes[record.label] if record.label >= 0 else ""
-            shown.append((np.asarray(square(record.image, side)), record.caption or label or record.key))
+            shown.append((_thumbnail(record, side), record.caption or label or record.key))
     captions, labels = source.captions(), Counter(source.labels())
     summary = Summary(
         source.name,
@@ -89,5 +111,45 @@ def summarize(
         max(captions, key=len, default=""),
         bad,
         [names for names in seen.values() if len(names) > 1],
+        {name: objects[k] for k, name in enumerate(source.objects)},
+        most_boxes,
+        {name: float(labelled[k] / max(1, labelled.sum())) for k, name in enumerate(source.areas)},
+        source.paired,
+        source.remarks,
     )
     return summary, shown
+
+
+def _thumbnail(record: Record, side: int) -> Pixels:
+    cut = Cut.square(record, side, View())
+    panels = [_outlined(cut.pixels, cut.layout.boxes)]
+    if cut.label_map is not None:
+        panels.append(_coloured(cut.label_map))
+    if cut.conditioning_image is not None:
+        panels.append(cut.conditioning_image)
+    return np.concatenate(panels, axis=1)
+
+
+def _outlined(pixels: Pixels, boxes: Sequence[Box]) -> Pixels:
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    draw = ImageDraw.Draw(image)
+    width, height = image.size
+    for box in boxes:
+        corners = (box.x0 * width, box.y0 * height, box.x1 * width - 1, box.y1 * height - 1)
+        if corners[0] <= corners[2] and corners[1] <= corners[3]:  # else it is smaller than a pixel
+            draw.rectangle(corners, outline=_colour(box.label))
+    return np.asarray(image)
+
+
+def _coloured(labels: LabelMap) -> Pixels:
+    palette = np.array(
+        [GREY, *map(_colour, range(UNLABELLED - 1)), WHITE], dtype=np.uint8
+    )  # the first is what is behind
+    coloured: Pixels = palette[labels]
+    return coloured
+
+
+def _colour(label: int) -> tuple[int, int, int]:
+    """Neighbouring numbers get hues far apart, by the golden ratio."""
+    red, green, blue = colorsys.hsv_to_rgb(label * 0.618 % 1, 0.85, 0.95 - 0.3 * (label % 3 == 2))
+    return round(255 * red), round(255 * green), round(255 * blue)

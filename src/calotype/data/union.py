@@ -13,7 +13,8 @@ from calotype.data.source import Record, Source
 class Union(Source):
     """Sources one after the other; the class of a picture is the source it comes from.
 
-    With `data.balance` = 1 each of them is then seen equally often, however large it is.
+    With `data.balance` = 1 each of them is then seen equally often, however large it is. It has boxes, label maps and
+    conditioning images if all of them have, with the same classes.
 
     Args:
         parts: class name -> source, at least one.
@@ -23,6 +24,9 @@ class Union(Source):
     def __init__(self, parts: Mapping[str, Source], name: str) -> None:
         self.classes, self.name = tuple(parts), name
         self._parts = list(parts.values())
+        self.objects = _common([part.objects for part in self._parts])
+        self.areas = _common([part.areas for part in self._parts])
+        self.paired = all(part.paired for part in self._parts)
         self._ends = list(accumulate(map(len, self._parts)))
 
     def __len__(self) -> int:
@@ -41,7 +45,15 @@ class Union(Source):
     def __getitem__(self, index: int) -> Record:
         part, row = self._place(index)
         record = self._parts[part][row]
-        return Record(record.image, record.caption, part, record.key)
+        return Record(
+            record.image,
+            record.caption,
+            part,
+            record.key,
+            record.boxes if self.objects else (),
+            record.label_map if self.areas else None,
+            record.conditioning_image if self.paired else None,
+        )
 
     def captions(self) -> Sequence[str]:
         return [caption for part in self._parts for caption in part.captions()]
@@ -56,3 +68,8 @@ class Union(Source):
     def fingerprint(self) -> str:
         parts = "/".join(part.fingerprint() for part in self._parts)
         return "union-" + hashlib.sha256(parts.encode()).hexdigest()[:16]
+
+
+def _common(names: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """The names that all have alike; none if they differ."""
+    return names[0] if len(set(names)) == 1 else ()

@@ -17,6 +17,14 @@ from calotype.generation.images import grid, save_png
 LISTED = 8
 """Sizes, classes, bad files and duplicates that are named; the rest is counted."""
 
+CLASSES = "a subfolder for each, or 'label' in metadata.jsonl, would be read"
+OBJECTS = "boxes in COCO's annotations.json, or 'objects' in metadata.jsonl, would be read"
+AREAS = "label_maps/cat.png for images/cat.jpg, or 'label_map' in metadata.jsonl, would be read"
+CONDITIONING_IMAGES = (
+    "conditioning_images/cat.png for images/cat.jpg, or 'conditioning_image' in metadata.jsonl, would be read"
+)
+"""What gives a folder what it lacks."""
+
 
 def show_data(text: str, out: Path | None) -> Summary:
     """Print what the source `text` (a folder, or "embedded:NAME") holds; write a contact sheet to `out`.
@@ -31,8 +39,13 @@ def show_data(text: str, out: Path | None) -> Summary:
     _print(summary)
     if out is not None and thumbnails:
         images = to_tensor(np.stack([pixels for pixels, _ in thumbnails]))
+        wide = images.shape[-1] // images.shape[-2]
         sheet = grid(
-            images, captions=[caption for _, caption in thumbnails], title=f"{text}, {summary.pictures:,} pictures"
+            images,
+            columns=None if wide == 1 else 4,
+            captions=[caption for _, caption in thumbnails],
+            title=f"{text}, {summary.pictures:,} pictures",
+            cell=160 * wide,
         )
         out.parent.mkdir(parents=True, exist_ok=True)
         save_png(sheet, out, mark=False)  # these are the pictures of the data, not of a model
@@ -54,12 +67,15 @@ def _print(summary: Summary) -> None:
         ("pictures", f"{readable:,} readable of {summary.pictures:,}"),
         ("sizes", _listed(sizes) or "none"),
         ("smallest side", f"{summary.smallest_side} pixels; data.side should not be larger"),
-        ("classes", f"{len(classes)}: {_listed(classes)}" if classes else "none"),
+        ("classes", f"{len(classes)}: {_listed(classes)}" if classes else f"none; {CLASSES}"),
         ("captions", _captions(summary)),
+        ("objects", _objects(summary)),
+        ("label maps", _areas(summary)),
+        ("conditioning images", "for every picture" if summary.paired else f"none; {CONDITIONING_IMAGES}"),
         ("look the same", _listed(" = ".join(names) for names in summary.duplicates) or "none"),
         ("cannot be used", _listed((f"{name} ({why})" for name, why in summary.bad.items()), "\n") or "none"),
     ]
-    for name, value in rows:
+    for name, value in [*rows, *(("note", remark) for remark in summary.remarks)]:
         table.add_row(name, Text(value))
     console().print(table)
 
@@ -69,6 +85,23 @@ def _captions(summary: Summary) -> str:
         return "none; a text file beside a picture (cat.png, cat.txt) or a metadata.jsonl would be read"
     share = f"{summary.captioned:,} of {summary.pictures:,} pictures, {summary.captions:,} different"
     return f"{share}; the longest: {_short(summary.longest)}"
+
+
+def _objects(summary: Summary) -> str:
+    if not summary.objects:
+        return f"none; {OBJECTS}"
+    counts = [f"{name} ({n:,})" for name, n in sorted(summary.objects.items(), key=lambda item: -item[1])]
+    mean = sum(summary.objects.values()) / max(1, summary.pictures - len(summary.bad))
+    return f"{len(counts)}: {_listed(counts)}; {mean:.1f} boxes per picture, {summary.most_boxes} at most"
+
+
+def _areas(summary: Summary) -> str:
+    if not summary.areas:
+        return f"none; {AREAS}"
+    shares = [f"{name} ({share:.1%})" for name, share in sorted(summary.areas.items(), key=lambda item: -item[1])]
+    unlabelled = 1 - sum(summary.areas.values())
+    told = f"{len(shares)} areas: {_listed(shares)}"
+    return f"{told}; {unlabelled:.1%} of the pixels without a label" if unlabelled > 5e-4 else told
 
 
 def _listed(items: Iterable[str], separator: str = ", ") -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.unit.data.test_view import COLOURS, SOURCE
 
 from calotype.data.companions import LowResolutions, NoiseLevels, Offer, companions_of, random_at
 from calotype.data.degradations import BSR, Bicubic
@@ -13,7 +14,6 @@ from calotype.data.loader import Loader, pictures
 from calotype.data.masks import Boxes, Scaled
 from calotype.data.view import Augment, Cut, View
 from calotype.layout import Layout
-from tests.unit.data.test_view import COLOURS, SOURCE
 
 ALL = companions_of(SOURCE, BSR(4), 0.5, Scaled(Boxes(), 256))
 LIKE = {"image", "reference", "layout", "label_map", "conditioning_image", "low_resolution", "noise_level", "hole"}

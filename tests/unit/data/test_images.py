@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from calotype.data.images import open_image, place, scaled, square, to_tensor
+from calotype.data.images import open_image, place, read_header, scaled, square, to_tensor
 from calotype.errors import BadImage
 
 
@@ -106,6 +106,32 @@ def test_damage_never_escapes(kind: str) -> None:
         except BadImage:
             bad += 1
     assert bad > 0
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_headers_tell_the_size_of_what_is_opened(tmp_path: Path, suffix: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a.{suffix}"
+    Image.new("RGB", (30, 20)).save(path, exif=exif)
+    header = read_header(path)
+    assert header.size == (30, 20) and header.upright_size == open_image(path).size
+    assert (header.turn is None) == (orientation < 5)
+
+
+def test_headers_are_read_without_decoding(tmp_path: Path) -> None:
+    for suffix in ("jpg", "png"):
+        path = tmp_path / f"a.{suffix}"
+        Image.effect_noise((300, 200), 50).save(path)
+        path.write_bytes(path.read_bytes()[:-5000])
+        assert read_header(path).upright_size == (300, 200)
+        with pytest.raises(BadImage):
+            open_image(path)
+    with pytest.raises(BadImage, match="megapixels"):
+        read_header(path, max_pixels=10)
+    with pytest.raises(BadImage, match="cannot be read"):
+        read_header(tmp_path / "nowhere.png")
 
 
 def test_square_scales_the_short_side_and_crops_where_told() -> None:

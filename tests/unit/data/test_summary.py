@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from calotype.data.folder import FolderSource
+from calotype.data.scenes import Scenes
 from calotype.data.summary import summarize
 
 
@@ -32,3 +34,27 @@ def test_one_picture_makes_one_thumbnail(tmp_path: Path) -> None:
     Image.new("RGB", (1, 1)).save(tmp_path / "only.png")
     summary, shown = summarize(FolderSource(tmp_path), thumbnails=32, side=8)
     assert summary.pictures == 1 and len(shown) == 1 and shown[0][1] == "only.png"
+
+
+def test_boxes_and_maps_are_counted_and_drawn() -> None:
+    source = Scenes(n=16, split="train")
+    summary, shown = summarize(source, thumbnails=4, side=32)
+    records = [source[i] for i in range(len(source))]
+    assert sum(summary.objects.values()) == sum(len(r.boxes) for r in records)
+    assert tuple(summary.objects) == source.objects and tuple(summary.areas) == source.areas
+    assert summary.most_boxes == max(len(r.boxes) for r in records) and summary.paired
+    assert sum(summary.areas.values()) == pytest.approx(1)
+    behind = np.mean([np.asarray(r.label_map) == 0 for r in records])
+    assert summary.areas["background"] == pytest.approx(behind)
+    for (pixels, _), record in zip(shown, records[::4], strict=True):
+        assert pixels.shape == (32, 96, 3)
+        label_map, box = np.asarray(record.label_map), record.boxes[0]
+        assert (pixels[:, 32:64][label_map[::2, ::2] == 0] == 96).mean() > 0.8  # grey where nothing is
+        corner = pixels[int(box.y0 * 32), int(box.x0 * 32)].astype(int)
+        assert corner.max() - corner.min() > 100  # the outline's corner is of a strong colour
+
+
+def test_without_boxes_there_are_none(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "only.png")
+    summary, _ = summarize(FolderSource(tmp_path))
+    assert (summary.objects, summary.most_boxes, summary.areas, summary.paired) == ({}, 0, {}, False)

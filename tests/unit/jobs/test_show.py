@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,32 @@ def test_table_and_sheet(pictures: Path, tmp_path: Path, capsys: pytest.CaptureF
     with Image.open(out) as sheet:
         assert sheet.format == "PNG" and sheet.width > 100
         assert "XML:com.adobe.xmp" not in sheet.info, "no model made these"
+
+
+def test_what_is_not_there_is_hinted_at(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    show_data(str(pictures), None)
+    said = " ".join(capsys.readouterr().out.split())
+    for hint in ("COCO's annotations.json", "label_maps/cat.png for", "conditioning_images/cat.png for"):
+        assert hint in said
+    for path in pictures.rglob("*"):
+        if path.is_file() and path.name != "0.png":
+            path.unlink()
+    show_data(str(pictures), None)
+    assert "none; a subfolder for each, or 'label'" in " ".join(capsys.readouterr().out.split())
+
+
+def test_boxes_areas_and_remarks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (10, 10)).save(tmp_path / "a.png")
+    labels = Image.new("L", (10, 10), 1)
+    labels.paste(255, (0, 0, 5, 10))
+    labels.save(tmp_path / "a.labels.png")
+    objects = {"bbox": [[0, 0, 5, 5]] * 30 + [[1, 1, 0, 0]], "categories": ["eye"] * 10 + ["ear"] * 21}
+    (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": "a.png", "objects": objects}))
+    show_data(str(tmp_path), tmp_path / "sheet.png")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "2: ear (20), eye (10); 30.0 boxes per picture, 30 at most" in said
+    assert "2 areas: area 1 (50.0%), area 0 (0.0%); 50.0% of the pixels without a label" in said
+    assert "note 1 of 31 boxes are left out" in said and (tmp_path / "sheet.png").is_file()
 
 
 def test_nothing_is_written_unasked(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
