@@ -34,6 +34,8 @@ class Words:
         *("low_resolution", "noise_level", "conditioning_image", "reference"),
     }
 
+    shrinks = 4
+
     def captions(self) -> Sequence[str]:
         return CAPTIONS
 
@@ -45,6 +47,7 @@ class Silent:
     objects: Sequence[str] = ()
     areas: Sequence[str] = ()
     entries: Collection[str] = ()
+    shrinks = 1
 
     def captions(self) -> Sequence[str]:
         return ["", ""]

@@ -1,4 +1,4 @@
-"""What is where in a picture: boxes with the class of what they hold.
+"""What is where in a picture: boxes with the class of what they hold, or the area of every pixel.
 
 Coordinates are relative to the picture: (0, 0) is its top left corner, (1, 1) its bottom right one.
 """
@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from calotype.errors import UserError
+
+UNLABELLED = 255
+"""What a label map says where a pixel belongs to no area."""
 
 LEAST = 1e-6
 """The smallest side that a box may have."""
@@ -60,7 +63,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Window:
-    """The part of an original picture that a crop shows; by default all of it.
+    """The part of an original picture that a crop shows, however small; by default all of it.
 
     Raises:
         UserError: corners outside [0, 1], or no extent.
@@ -72,7 +75,15 @@ class Window:
     y1: float = 1.0
 
     def __post_init__(self) -> None:
-        Box(0, self.x0, self.y0, self.x1, self.y1)
+        if not (0.0 <= self.x0 < self.x1 <= 1.0 and 0.0 <= self.y0 < self.y1 <= 1.0):
+            raise UserError(
+                f"a window must lie inside the picture, 0 <= x0 < x1 <= 1 and so y, got "
+                f"{(self.x0, self.y0, self.x1, self.y1)}; divide pixels by width and height"
+            )
+
+    def mirrored(self) -> Window:
+        """In the original's mirror image."""
+        return Window(1 - self.x1, self.y0, 1 - self.x0, self.y1)
 
 
 @dataclass(frozen=True)
@@ -105,8 +116,8 @@ class Layout:
         return Layout(tuple(box for box in seen if box is not None and box.area >= least), within)
 
     def mirrored(self) -> Layout:
-        """In the mirror image; the window stays, for the original is mirrored with it."""
-        return Layout(tuple(box.mirrored() for box in self.boxes), self.window)
+        """In the mirror image: what is seen through the mirrored window of the mirrored original."""
+        return Layout(tuple(box.mirrored() for box in self.boxes), self.window.mirrored())
 
 
 def check_labels(boxes: Sequence[Box], classes: Sequence[str]) -> None:

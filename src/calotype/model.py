@@ -24,6 +24,7 @@ from torch import nn
 
 from calotype.autoencoder.base import Autoencoder, AutoencoderConfig, PixelSpace
 from calotype.autoencoder.latent_space import LatentSpace, weights_hash
+from calotype.autoencoder.tiling import Bounded
 from calotype.condition import Condition
 from calotype.conditioning.conditioner import Conditioners
 from calotype.diffusion.clock import Clock
@@ -78,6 +79,11 @@ class LatentDiffusion:
         self.conditioner.check(wishes)
         condition: Condition = self.conditioner(wishes, n)
         return condition
+
+    def conditions(self, wishes: Mapping[str, Sequence[Any]], n: int) -> tuple[Condition, Condition]:
+        """`condition` and `null` of the same wishes, with what they share computed once."""
+        self.conditioner.check(wishes)
+        return self.conditioner.both(wishes, n)
 
     def null(self, n: int, wishes: Mapping[str, Sequence[Any]] | None = None) -> Condition:
         """The condition without any wish but those that the model cannot do without, which `wishes` must have."""
@@ -297,7 +303,9 @@ def _build_network(plain: Mapping[str, Any]) -> Network:
 
 def _build_conditioner(plain: Mapping[str, Any], assets: Mapping[str, str], autoencoder: Autoencoder) -> Conditioners:
     configs = {k: from_plain(v, None, f"conditioner.{k}") for k, v in plain["members"].items()}
-    members = {k: c.load(Conditioners.assets_of(k, assets), autoencoder) for k, c in configs.items()}
+    # wishes that are pictures are encoded too, and are as large as what is sampled
+    latents = Bounded(autoencoder)
+    members = {k: c.load(Conditioners.assets_of(k, assets), latents) for k, c in configs.items()}
     return Conditioners(members, configs, float(plain["drop"]))
 
 

@@ -40,7 +40,8 @@ class DataConfig:
         source: a folder, or "embedded:NAME"; `--data` sets it.
         side: pixels; every picture is scaled to its short side and cropped to a square.
         flip: mirror half of the pictures (in training).
-        crop: crop at a random place (in training) instead of the centre.
+        crop: crop at a random place (in training) instead of the centre. Latents that are computed in advance, as those
+            of a second stage are where `zoom` is 1, are of the centre.
         balance: 0 = pictures come equally often; 1 = classes do; between, rare classes come more often than their size
             says. Only where there are classes.
         held_out: share of the pictures that is not trained on, but measured on.
@@ -73,6 +74,10 @@ class DataConfig:
             raise ValueError(f"data.zoom must lie in 0.05 ... 1, got {self.zoom}")
         if not 0.0 <= self.low_resolution_noise <= 1.0:
             raise ValueError(f"data.low_resolution_noise must lie in 0 ... 1, got {self.low_resolution_noise}")
+        if self.low_resolution_noise and self.degradation is None:
+            raise ValueError(
+                "data.low_resolution_noise lies over low-resolution pictures; take data.degradation=bicubic"
+            )
         if self.degradation is not None and self.side % self.degradation.factor:
             raise ValueError(
                 f"data.side must be a multiple of the degradation's factor {self.degradation.factor}, got {self.side}"

@@ -5,9 +5,9 @@ import pytest
 
 from calotype.data.embedded import NAMES
 from calotype.data.folder import open_source
-from calotype.data.source import UNLABELLED, Source, sources
+from calotype.data.source import Source, sources
 from calotype.data.subset import hold_out
-from calotype.layout import check_labels
+from calotype.layout import UNLABELLED, check_labels
 from calotype.registry import from_plain, to_plain
 
 

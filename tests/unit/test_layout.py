@@ -32,7 +32,12 @@ def test_twice_mirrored_is_the_same() -> None:
     assert BOX.mirrored() == BOX, "it is symmetric"
     off = Box(0, 0.125, 0.0, 0.25, 1.0)
     assert off.mirrored() == Box(0, 0.75, 0.0, 0.875, 1.0) and off.mirrored().mirrored() == off
-    assert Layout((off,), Window(0.5, 0, 1, 1)).mirrored() == Layout((off.mirrored(),), Window(0.5, 0, 1, 1))
+    assert Layout((off,), Window(0.75, 0, 1, 1)).mirrored() == Layout((off.mirrored(),), Window(0, 0, 0.25, 1))
+
+
+def test_a_mirrored_crop_is_a_crop_of_the_mirror_image() -> None:
+    layout, window = Layout((BOX, Box(1, 0.0, 0.0, 0.25, 0.25))), Window(0.125, 0.25, 0.625, 1.0)
+    assert layout.cropped(window).mirrored() == layout.mirrored().cropped(window.mirrored())
 
 
 @pytest.mark.parametrize(
@@ -41,7 +46,7 @@ def test_twice_mirrored_is_the_same() -> None:
 def test_boxes_that_cannot_be(corners: tuple[float, float, float, float]) -> None:
     with pytest.raises(UserError, match="a box"):
         Box(0, *corners)
-    with pytest.raises(UserError, match="a box"):
+    with pytest.raises(UserError, match="a window"):
         Window(*corners)
 
 

@@ -9,7 +9,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +81,8 @@ class ClassNamesConfig(ABC):
 
     width: int = 256
     drop: float = 0.0
+    guided: ClassVar[bool] = True
+    remedy: ClassVar[str] = "put the pictures in one folder per class, or name a 'label' in metadata.jsonl"
 
     def __post_init__(self) -> None:
         check_sizes(width=(self.width, WIDEST))
@@ -96,11 +98,6 @@ class ClassNamesConfig(ABC):
 
     def fit(self, corpus: Corpus, latents: Latents) -> ClassNames:
         """A conditioner for the classes of the data."""
-        if not corpus.classes:
-            raise UserError(
-                "the data has no classes, but the recipe conditions on them; put the images in one folder per class, "
-                "add a 'label' to metadata.jsonl, or train without: conditioners.class=null"
-            )
         return self.build(corpus.classes)
 
     def load(self, assets: Mapping[str, str], latents: Latents) -> ClassNames:

@@ -98,6 +98,11 @@ class Corpus(Protocol):
         """The entries that batches can have."""
         ...
 
+    @property
+    def shrinks(self) -> int:
+        """How many times smaller than pictures their low-resolution versions are; 1 where there are none."""
+        ...
+
     def captions(self) -> Sequence[str]:
         """Every caption."""
         ...
@@ -118,12 +123,22 @@ class Latents(Protocol):
 class ConditionerConfig(Protocol):
     """What a conditioner is built from; a registered frozen dataclass."""
 
+    @property
+    def guided(self) -> bool:
+        """See `Conditioner`."""
+        ...
+
+    @property
+    def remedy(self) -> str:
+        """How data would come to have what it lacks, for a person: "put a text file beside every picture"."""
+        ...
+
     def lacks(self, corpus: Corpus) -> str:
         """What the data would need to have for this conditioner ("captions"); "" if it has it."""
         ...
 
     def fit(self, corpus: Corpus, latents: Latents) -> Conditioner:
-        """A fresh conditioner for this data (vocabulary, class names) and these latents."""
+        """A fresh conditioner for these latents and for data (vocabulary, class names) that lacks nothing."""
         ...
 
     def load(self, assets: Mapping[str, str], latents: Latents) -> Conditioner:
@@ -158,7 +173,18 @@ class Conditioners(nn.Module):
     def fit(
         cls, configs: Mapping[str, ConditionerConfig], corpus: Corpus, latents: Latents, drop: float = 0.1
     ) -> Conditioners:
-        """Fresh conditioners for this data and these latents."""
+        """Fresh conditioners for this data and these latents.
+
+        Raises:
+            UserError: data that lacks what one of them reads, or does not fit the config.
+        """
+        for name, config in configs.items():
+            missing = config.lacks(corpus)
+            if missing:
+                raise UserError(
+                    f"the data has no {missing}, but the recipe conditions on them; {config.remedy}, or train without: "
+                    f"conditioners.{name}=null"
+                )
         return cls({name: c.fit(corpus, latents) for name, c in configs.items()}, configs, drop)
 
     def _each(self) -> list[tuple[str, Conditioner]]:
@@ -215,6 +241,12 @@ class Conditioners(nn.Module):
             conditions.append(condition)
         return Condition.merge(conditions)
 
+    def both(self, batch: Mapping[str, Any], n: int) -> tuple[Condition, Condition]:
+        """`forward` and `null`, with what they share computed once."""
+        conditions = [(self._one(m, batch, n), m) for _, m in self._each()]
+        nulls = [m.null(1).expand(n) if m.guided else condition for condition, m in conditions]
+        return Condition.merge([condition for condition, _ in conditions]), Condition.merge(nulls)
+
     def keep(self, joint: Tensor, own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Which wishes survive: uniform numbers (n,) against the joint and each guided member's own probability."""
         return {name: (joint >= self.drop) & (own[name] >= m.drop) for name, m in self._each() if m.guided}
@@ -235,6 +267,12 @@ class Conditioners(nn.Module):
             if key not in self.reads:
                 takes = ", ".join(repr(k) for k in self.reads) or "no condition at all"
                 raise UserError(f"this model was not trained with {key!r}; it takes {takes}, so leave the wish out")
+        for _, member in self._each():
+            lacking = [key for key in member.reads if key not in wishes]
+            if 0 < len(lacking) < len(member.reads):
+                raise UserError(
+                    f"this model takes {' and '.join(map(repr, member.reads))} together; add {' and '.join(lacking)}"
+                )
         missing = [key for key in self.needs if key not in wishes]
         if missing:
             raise UserError(
@@ -269,10 +307,12 @@ class Conditioners(nn.Module):
         return {k.removeprefix(f"{name}."): v for k, v in assets.items() if k.startswith(f"{name}.")}
 
 
-def check_drop(drop: float) -> None:
-    """Raise `ValueError` unless this is a probability of dropping a wish."""
+def check_drop(drop: float, guided: bool = True) -> None:
+    """Raise `ValueError` unless this is a probability of dropping a wish, and 0 for one that is never dropped."""
     if not 0.0 <= drop <= 1.0:
         raise ValueError(f"drop must lie in [0, 1], got {drop}")
+    if drop and not guided:
+        raise ValueError(f"drop = {drop} drops what is never dropped; take guided=true with it, or drop=0")
 
 
 def device_of(module: nn.Module) -> torch.device:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
 from calotype.condition import Condition, Routes
 from calotype.conditioning.conditioner import Corpus, Latents, check_drop, conditioners
-from calotype.conditioning.pictures import OfPictures, check_has, check_sides
+from calotype.conditioning.pictures import OfPictures, check_sides
 
 
 class ConditioningImage(OfPictures):
@@ -64,9 +64,13 @@ class ConditioningImageConfig:
 
     drop: float = 0.0
     guided: bool = False
+    remedy: ClassVar[str] = (
+        "put one for every picture into conditioning_images/ beside images/, or name them as 'conditioning_image' in "
+        "metadata.jsonl"
+    )
 
     def __post_init__(self) -> None:
-        check_drop(self.drop)
+        check_drop(self.drop, self.guided)
 
     def lacks(self, corpus: Corpus) -> str:
         """Conditioning images, where there are none."""
@@ -74,11 +78,6 @@ class ConditioningImageConfig:
 
     def fit(self, corpus: Corpus, latents: Latents) -> ConditioningImage:
         """A conditioner for the pairs of the data."""
-        check_has(
-            self.lacks(corpus),
-            "put one for every picture into conditioning_images/ beside images/, or name them as "
-            "'conditioning_image' in metadata.jsonl",
-        )
         return ConditioningImage(self, latents)
 
     def load(self, assets: Mapping[str, str], latents: Latents) -> ConditioningImage:

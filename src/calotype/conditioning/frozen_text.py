@@ -16,13 +16,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from calotype.condition import Condition, Routes
 from calotype.conditioning.conditioner import Conditioner, Corpus, Latents, check_drop, conditioners
+from calotype.conditioning.text import CAPTIONS
 from calotype.errors import UserError
 from calotype.nn.sizes import WIDEST, check_sizes
 from calotype.nn.text_encoder import MINILM, TextEncoder
@@ -146,6 +147,8 @@ class FrozenTextConfig:
     masked: bool | None = None
     drop: float = 0.0
     cache: int = 512
+    guided: ClassVar[bool] = True
+    remedy: ClassVar[str] = CAPTIONS
 
     def __post_init__(self) -> None:
         check_sizes(length=(self.length, 4096), width=(self.width, WIDEST))
@@ -159,11 +162,6 @@ class FrozenTextConfig:
 
     def fit(self, corpus: Corpus, latents: Latents) -> FrozenText:
         """The encoder with a fresh projection."""
-        if not any(corpus.captions()):
-            raise UserError(
-                "the data has no captions, but the recipe conditions on them; add metadata.jsonl or .txt files beside "
-                "the images, or train without: conditioners.caption=null"
-            )
         return FrozenText(self, self._encoder())
 
     def load(self, assets: Mapping[str, str], latents: Latents) -> FrozenText:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from calotype.condition import Condition, Routes
 from calotype.conditioning.conditioner import Corpus, Latents, check_drop, conditioners
-from calotype.conditioning.pictures import OfPictures, check_has
+from calotype.conditioning.pictures import OfPictures
 from calotype.nn.features import Lite0Features
 from calotype.nn.sizes import WIDEST, check_sizes
 
@@ -91,6 +91,7 @@ class ImageEmbeddingConfig:
     vector: int = 0
     drop: float = 0.0
     guided: bool = True
+    remedy: ClassVar[str] = "open a source of pictures"
 
     def __post_init__(self) -> None:
         check_sizes(
@@ -98,7 +99,7 @@ class ImageEmbeddingConfig:
         )
         if not self.tokens and not self.vector:
             raise ValueError("an image embedding needs tokens, a vector or both; both are 0")
-        check_drop(self.drop)
+        check_drop(self.drop, self.guided)
 
     def lacks(self, corpus: Corpus) -> str:
         """Nothing: every picture is its own reference."""
@@ -106,7 +107,6 @@ class ImageEmbeddingConfig:
 
     def fit(self, corpus: Corpus, latents: Latents) -> ImageEmbedding:
         """A fresh conditioner."""
-        check_has(self.lacks(corpus), "open a source of pictures")
         return ImageEmbedding(self)
 
     def load(self, assets: Mapping[str, str], latents: Latents) -> ImageEmbedding:

@@ -7,7 +7,9 @@ Every object is three tokens, every corner of a box one:
 
 A corner (x, y) is one of n^2 places on a grid of n x n: round(y (n - 1)) n + round(x (n - 1)), n = floor(sqrt(8192)) =
 90. Rombach et al. 2022, https://arxiv.org/abs/2112.10752, table 17 and section 4.3.1, in the order of the released code
-(the paper prints the corners first); the tokenisation is of Gafni et al.'s and Esser et al.'s layout models.
+(the paper prints the corners first). Corners here are relative to the crop, so that a wish says where in the picture
+that one will see; the data code of taming-transformers, which the released models learned from, leaves them relative to
+the original where crop tokens are used.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -72,18 +74,17 @@ class LayoutTokens:
         return place % n / (n - 1), place // n / (n - 1)
 
     def encode(self, layout: Layout) -> list[int]:
-        """The ids of a layout.
+        """The ids of a layout; of more objects than fit, the largest.
 
         Raises:
-            UserError: more objects than fit, or a class out of range.
+            UserError: a class out of range.
         """
-        if len(layout.boxes) > self.objects:
-            raise UserError(
-                f"a layout has {len(layout.boxes)} boxes, this model takes {self.objects} at most; leave out the "
-                "smallest"
-            )
         check_labels(layout.boxes, self.classes)
-        ids = [i for box in layout.boxes for i in (box.label, self.place(box.x0, box.y0), self.place(box.x1, box.y1))]
+        boxes = layout.boxes
+        if len(boxes) > self.objects:
+            least = sorted((box.area for box in boxes), reverse=True)[self.objects - 1]
+            boxes = tuple(box for box in boxes if box.area >= least)[: self.objects]
+        ids = [i for box in boxes for i in (box.label, self.place(box.x0, box.y0), self.place(box.x1, box.y1))]
         ids += [self.none] * (3 * self.objects - len(ids))
         window = layout.window
         return [*ids, self.place(window.x0, window.y0), self.place(window.x1, window.y1)]
@@ -116,7 +117,7 @@ class LayoutBoxes(Conditioner):
         return Routes(tokens=self.transformer.config.width)
 
     def forward(self, batch: Mapping[str, Any]) -> Condition:
-        """Raises `UserError` for a layout with too many objects or an unknown class."""
+        """Raises `UserError` for an unknown class."""
         ids = torch.tensor([self.tokens.encode(layout) for layout in batch["layout"]], device=device_of(self))
         return Condition(tokens=self.transformer(ids, self._all(ids)))
 
@@ -124,6 +125,15 @@ class LayoutBoxes(Conditioner):
         """The empty layout, encoded once."""
         empty: Condition = self({"layout": [Layout()]})
         return empty.expand(n)
+
+    def check_asked(self, wishes: Mapping[str, Sequence[Any]]) -> None:
+        """Raises `UserError` for a layout of which boxes would be left out."""
+        for layout in wishes["layout"]:
+            if len(layout.boxes) > self.tokens.objects:
+                raise UserError(
+                    f"a layout has {len(layout.boxes)} boxes, this model takes {self.tokens.objects} at most; leave "
+                    "out the smallest"
+                )
 
     @property
     def names(self) -> Sequence[str]:
@@ -161,6 +171,8 @@ class LayoutConfig:
     objects: int = OBJECTS
     vocabulary: int = 8192
     drop: float = 0.0
+    guided: ClassVar[bool] = True
+    remedy: ClassVar[str] = "put COCO's annotations.json into the folder, or name 'objects' in metadata.jsonl"
 
     def __post_init__(self) -> None:
         check_drop(self.drop)
@@ -179,13 +191,7 @@ class LayoutConfig:
         return "" if corpus.objects else "boxes"
 
     def fit(self, corpus: Corpus, latents: Latents) -> LayoutBoxes:
-        """A conditioner for the objects of the data.
-
-        Raises `UserError` if it has none."""
-        if not corpus.objects:
-            raise UserError(
-                "the data has no boxes, but the recipe conditions on them; train without: conditioners.layout=null"
-            )
+        """A conditioner for the objects of the data."""
         return LayoutBoxes(self, corpus.objects)
 
     def load(self, assets: Mapping[str, str], latents: Latents) -> LayoutBoxes:

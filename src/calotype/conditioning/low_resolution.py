@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from calotype.condition import Condition, Routes
 from calotype.conditioning.conditioner import Corpus, Latents, check_drop, conditioners
-from calotype.conditioning.pictures import OfPictures, check_has, check_sides
+from calotype.conditioning.pictures import OfPictures, check_sides
 from calotype.errors import UserError
 from calotype.nn.layers import timestep_embedding
 from calotype.nn.sizes import WIDEST, check_sizes
@@ -95,10 +95,13 @@ class LowResolutionConfig:
     width: int = 256
     drop: float = 0.0
     guided: bool = False
+    remedy: ClassVar[str] = (
+        "have them made: data.degradation=bicubic, and data.low_resolution_noise=0.5 where noise is to be told"
+    )
 
     def __post_init__(self) -> None:
         check_sizes(times=(self.times, 64), width=(self.width, WIDEST))
-        check_drop(self.drop)
+        check_drop(self.drop, self.guided)
 
     def lacks(self, corpus: Corpus) -> str:
         """Low-resolution pictures, where there are none."""
@@ -107,7 +110,11 @@ class LowResolutionConfig:
 
     def fit(self, corpus: Corpus, latents: Latents) -> LowResolution:
         """A conditioner for the degraded pictures of the data."""
-        check_has(self.lacks(corpus), "have them made, data.degradation=bicubic")
+        if corpus.shrinks != self.times:
+            raise UserError(
+                f"low-resolution pictures are {corpus.shrinks} times smaller here, but the conditioner's times is "
+                f"{self.times}; take times={corpus.shrinks} there, or data.degradation.factor={self.times}"
+            )
         return LowResolution(self, latents)
 
     def load(self, assets: Mapping[str, str], latents: Latents) -> LowResolution:

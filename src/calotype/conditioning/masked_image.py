@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from calotype.condition import Condition, Routes
 from calotype.conditioning.conditioner import Corpus, Latents, check_drop, conditioners
-from calotype.conditioning.pictures import OfPictures, check_has, check_sides
+from calotype.conditioning.pictures import OfPictures, check_sides
 from calotype.errors import UserError
 
 
@@ -96,13 +96,14 @@ class MaskedImageConfig:
     nearest: bool = False
     drop: float = 0.0
     guided: bool = False
+    remedy: ClassVar[str] = "have some made: data.mask=mixed"
 
     def __post_init__(self) -> None:
         if not -1.0 <= self.fill <= 1.0:
             raise ValueError(f"fill must lie in [-1, 1], got {self.fill}")
         if self.values[0] == self.values[1]:
             raise ValueError(f"values must tell known pixels from missing ones, got {self.values}")
-        check_drop(self.drop)
+        check_drop(self.drop, self.guided)
 
     def lacks(self, corpus: Corpus) -> str:
         """Holes, where there are none."""
@@ -110,7 +111,6 @@ class MaskedImageConfig:
 
     def fit(self, corpus: Corpus, latents: Latents) -> MaskedImage:
         """A conditioner for the holes of the data."""
-        check_has(self.lacks(corpus), "have some made, data.mask=mixed")
         return MaskedImage(self, latents)
 
     def load(self, assets: Mapping[str, str], latents: Latents) -> MaskedImage:

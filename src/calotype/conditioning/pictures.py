@@ -68,12 +68,3 @@ def check_sides(what: str, height: int, width: int, factor: int) -> None:
             f"{what} is {height} x {width} pixels, whose sides must be multiples of the autoencoder's factor {factor}; "
             "scale or cut it"
         )
-
-
-def check_has(missing: str, remedy: str) -> None:
-    """Raise `UserError` if the data has not what is `missing` ("" = nothing is), saying how it would."""
-    if missing:
-        raise UserError(
-            f"the data has no {missing}, but the recipe conditions on them; {remedy}, or train without: "
-            "conditioners.NAME=null"
-        )

@@ -1,6 +1,6 @@
 """Label maps: which area every pixel belongs to, as channels of x_t.
 
-    map (B, H, W) --a row of a table for every pixel--> (B, C, H, W) --mean over factor x factor--> (B, C, h, w)
+    map (B, H, W)  -> a row of a table for every pixel (B, C, H, W)  -> the mean over factor x factor (B, C, h, w)
 
 Rombach et al. 2022, https://arxiv.org/abs/2112.10752, section 4.3.2 and the released code: one-hot maps, halved
 bilinearly as often as the first stage halves pictures, then a 1 x 1 convolution without bias to 3 channels. Halving is
@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +21,10 @@ from torch.nn import functional as F
 
 from calotype.condition import Condition, Routes
 from calotype.conditioning.conditioner import Corpus, Latents, check_drop, conditioners
-from calotype.conditioning.pictures import OfPictures, check_has, check_sides
+from calotype.conditioning.pictures import OfPictures, check_sides
 from calotype.errors import UserError
+from calotype.layout import UNLABELLED
 from calotype.nn.sizes import WIDEST, check_sizes
-
-UNLABELLED = 255
-"""What a map says where a pixel belongs to no area; it counts as zeros."""
 
 
 class SemanticMap(OfPictures):
@@ -95,10 +93,14 @@ class SemanticMapConfig:
     channels: int = 3
     drop: float = 0.0
     guided: bool = False
+    remedy: ClassVar[str] = (
+        "put a map beside every picture (cat.labels.png for cat.jpg, one byte per pixel, 255 = no area), or name them "
+        "as 'label_map' in metadata.jsonl"
+    )
 
     def __post_init__(self) -> None:
         check_sizes(channels=(self.channels, WIDEST))
-        check_drop(self.drop)
+        check_drop(self.drop, self.guided)
 
     def lacks(self, corpus: Corpus) -> str:
         """Label maps, where there are none."""
@@ -106,11 +108,6 @@ class SemanticMapConfig:
 
     def fit(self, corpus: Corpus, latents: Latents) -> SemanticMap:
         """A conditioner for the areas of the data."""
-        check_has(
-            self.lacks(corpus),
-            "put a map beside every picture (cat.labels.png for cat.jpg, one byte per pixel, 255 = no area), or name "
-            "them as 'label_map' in metadata.jsonl",
-        )
         return SemanticMap(self, corpus.areas, latents)
 
     def load(self, assets: Mapping[str, str], latents: Latents) -> SemanticMap:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -47,6 +47,9 @@ def learn_tokenizer(captions: Sequence[str], vocabulary: int) -> Tokenizer:
     tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {END}", special_tokens=[(END, end)])
     return tokenizer
 
+
+CAPTIONS = "put a text file beside every picture (cat.png, cat.txt), or name captions in metadata.jsonl"
+"""How data comes to have captions."""
 
 MOST_WORDS = 50_000
 """Distinct words that a model remembers having met; sets with more know nearly every word anyway."""
@@ -142,6 +145,8 @@ class TextConfig:
     vocabulary: int = 2048
     drop: float = 0.0
     head_width: int | None = None
+    guided: ClassVar[bool] = True
+    remedy: ClassVar[str] = CAPTIONS
 
     def __post_init__(self) -> None:
         self.transformer(self.vocabulary)  # which checks the sizes
@@ -158,11 +163,6 @@ class TextConfig:
     def fit(self, corpus: Corpus, latents: Latents) -> Text:
         """A tokenizer and a fresh transformer for the data's captions."""
         captions = [c for c in corpus.captions() if c]
-        if not captions:
-            raise UserError(
-                "the data has no captions, but the recipe conditions on them; add metadata.jsonl or .txt files beside "
-                "the images, or train without: conditioners.caption=null"
-            )
         words = {word for caption in captions for word in words_of(caption)}
         return Text(self, learn_tokenizer(captions, self.vocabulary), words if len(words) <= MOST_WORDS else ())
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -59,10 +59,11 @@ class Pictures(Companion):
 
 @dataclass(frozen=True)
 class Layouts(Companion):
-    """Its boxes: a list of B `Layout`s."""
+    """Its boxes: a list of B `Layout`s, each in an order drawn anew, for orders of a data set mean something."""
 
     def of(self, cut: Cut, random: Random) -> Layout:
-        return cut.layout
+        order = random("layout").permutation(len(cut.layout.boxes))
+        return replace(cut.layout, boxes=tuple(cut.layout.boxes[k] for k in order))
 
     def stack(self, values: Sequence[Layout]) -> list[Layout]:
         return list(values)
@@ -172,7 +173,9 @@ def companions_of(
     if source.paired:
         found["conditioning_image"] = ConditioningImages()
     if degradation is not None:
-        found |= {"low_resolution": LowResolutions(degradation, noise), "noise_level": NoiseLevels(noise)}
+        found["low_resolution"] = LowResolutions(degradation, noise)
+        if noise:
+            found["noise_level"] = NoiseLevels(noise)
     if mask is not None:
         found["hole"] = Holes(mask)
     return found
@@ -199,6 +202,12 @@ class Offer:
     def areas(self) -> Sequence[str]:
         """Classes of the pixels of label maps."""
         return self.source.areas
+
+    @property
+    def shrinks(self) -> int:
+        """How many times smaller its low-resolution pictures are; 1 where there are none."""
+        low = self.companions.get("low_resolution")
+        return low.degradation.factor if isinstance(low, LowResolutions) else 1
 
     @property
     def entries(self) -> Collection[str]:

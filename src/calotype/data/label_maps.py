@@ -10,8 +10,8 @@ from PIL import Image, ImageOps
 
 from calotype.data.images import MAX_PIXELS, Pixels, decoding
 from calotype.data.names import printable, tidy
-from calotype.data.source import UNLABELLED
 from calotype.errors import BadImage, UserError
+from calotype.layout import UNLABELLED
 
 AREAS = "label_map_classes.txt"
 """The names of a folder's areas, one per line."""

@@ -202,7 +202,10 @@ class LatentLoader:
         self._cutter, self._threads = Cutter(source, side, moves=False), threads
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
-        """The batches of step `start`, ...: "latent_mean" and "latent_std" (B, C, h, w) float32 instead of "image"."""
+        """The batches of step `start`, ...: "latent_mean" and "latent_std" (B, C, h, w) float32 instead of "image".
+
+        Raises `BadImage` where a companion is to look at a picture that can no longer be read: its latent is there, but
+        no other picture belongs to that."""
         if not self._companions:
             for step in count(start):
                 yield self._batch(step, {})

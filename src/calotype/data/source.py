@@ -16,9 +16,6 @@ from PIL import Image
 from calotype.layout import Box
 from calotype.registry import Registry
 
-UNLABELLED = 255
-"""What a label map says where a pixel belongs to no area."""
-
 
 @dataclass(frozen=True)
 class Record:

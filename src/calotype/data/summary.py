@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from calotype.data.images import WHITE, Pixels, square
-from calotype.data.source import UNLABELLED, Record, Source
+from calotype.data.source import Record, Source
 from calotype.data.view import Cut, LabelMap, View
 from calotype.errors import BadImage
-from calotype.layout import Box
+from calotype.layout import UNLABELLED, Box
 
 GREY = (96, 96, 96)
 

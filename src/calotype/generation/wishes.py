@@ -15,8 +15,7 @@ from torch.nn import functional as F
 
 from calotype.conditioning.conditioner import Conditioners
 from calotype.data.images import to_tensor
-from calotype.data.source import UNLABELLED
-from calotype.layout import Layout
+from calotype.layout import UNLABELLED, Layout
 
 DRAWN = 256
 """Pixels of the short side of a drawing, so that names can be read in it."""
@@ -76,8 +75,8 @@ def area_picture(label_map: Tensor) -> Tensor:
 
 
 def enlarged(image: Tensor, side: int = DRAWN) -> Tensor:
-    """A small picture with its pixels as squares, its short side `side` or a little less."""
-    factor = max(1, side // min(image.shape[-2:]))
+    """A small picture with its pixels as squares, its long side `side` or a little less."""
+    factor = max(1, side // max(image.shape[-2:]))
     return image.repeat_interleave(factor, -2).repeat_interleave(factor, -1).clamp(-1, 1)
 
 

@@ -111,14 +111,17 @@ def diffusion_report(
     labels, drawn = texts(shown.wishes, 32), drawings(shown.wishes, model.conditioner)
     images = sample_images(model, shown.wishes, config.preview, 32, seed=0, what="sampling 32 pictures")
     if drawn:
-        few_rows = {name: row[:8] for name, row in drawn.items()} | {"sample": [*images[:8]], "original": [*shown.images[:8]]}
+        few_rows = {name: row[:8] for name, row in drawn.items()} | {
+            "sample": [*images[:8]],
+            "original": [*shown.images[:8]],
+        }
         columns = len(few_rows) * max(1, 8 // len(few_rows))
         save_png(grid(sheet(few_rows), columns=columns, title=", ".join(few_rows)), run.path / "samples.png")
     else:
         save_png(grid(images, columns=8, captions=labels, cell=128), run.path / "samples.png")
     report = Report(
         "A latent diffusion model",
-        "Developed out of noise; the wish is below each picture.",
+        f"Developed out of noise{'; the wish is below each picture' if any(labels) else ''}.",
         {"data": source.name, "steps": f"{result.steps:,}", "time": minutes(result.seconds)},
     )
     report.lead.pictures(images, labels, columns=8)

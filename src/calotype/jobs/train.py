@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from calotype.autoencoder.base import Autoencoder, PixelSpace
 from calotype.autoencoder.latent_space import LatentSpace
+from calotype.autoencoder.tiling import Bounded
 from calotype.conditioning.conditioner import ConditionerConfig, Conditioners
 from calotype.console import console
 from calotype.data.companions import Offer
@@ -127,7 +128,7 @@ def train_diffusion(config: DiffusionRun, out: Path) -> Stage:
     training, held_out = _split(config.data, config.trainer.seed)
     torch.manual_seed(config.trainer.seed)
     offer = config.data.offer(training)
-    conditioner = Conditioners.fit(_possible(config, offer), offer, autoencoder, config.drop)
+    conditioner = Conditioners.fit(_possible(config, offer), offer, Bounded(autoencoder), config.drop)
     denoiser = build_denoiser(config, autoencoder, conditioner)
     space = LatentSpace.of(autoencoder)
     # The path alone says little: the run it names may have gone on training, and the denoiser would have two spaces.
@@ -266,11 +267,12 @@ def _memory() -> float:
 
 
 def _possible(config: DiffusionRun, offer: Offer) -> dict[str, ConditionerConfig]:
-    """The conditioners that the data has wishes for; a recipe with captions also serves a folder without."""
+    """The conditioners that the data has wishes for: a recipe with captions also serves a folder without. Those that
+    are not guided are what a recipe is about; they stay, and `Conditioners.fit` refuses the data."""
     possible = {}
     for name, conditioner in config.conditioners.items():
         missing = conditioner.lacks(offer)
-        if missing:
+        if missing and conditioner.guided:
             console().print(
                 f"  {offer.source.name} has no {missing}: training without the condition {name!r}", markup=False
             )

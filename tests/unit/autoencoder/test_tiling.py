@@ -251,6 +251,17 @@ def test_a_layer_without_a_rule() -> None:
             layers.tiled(block, Picture.of(draw(1, 8, 16, 16)), room)
 
 
+def test_bounded_latents_are_those_of_the_autoencoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    autoencoder, x = build(), draw(2, 3, 16, 24)
+    latents = tiling.Bounded(autoencoder)
+    assert (latents.factor, latents.channels) == (4, 3)
+    with torch.no_grad():
+        whole = autoencoder.encode(x)
+        assert torch.equal(latents.encode(x), whole)
+        monkeypatch.setattr("calotype.autoencoder.tiling.run.fits", lambda *_: False)
+        assert (latents.encode(x) - whole).abs().max() < CLOSE
+
+
 def test_an_autoencoder_without_a_rule() -> None:
     class Other(Autoencoder):
         factor, channels = 2, 3

@@ -15,6 +15,7 @@ from calotype.condition import Condition
 from calotype.conditioning.class_label import ClassLabelConfig
 from calotype.conditioning.conditioner import Conditioner, Conditioners, conditioners
 from calotype.conditioning.conditioning_image import ConditioningImageConfig
+from calotype.conditioning.low_resolution import LowResolutionConfig
 from calotype.conditioning.masked_image import MaskedImageConfig
 from calotype.conditioning.semantic_map import SemanticMapConfig
 from calotype.conditioning.text import words_of
@@ -71,8 +72,10 @@ def test_comes_back_from_a_file(name: str) -> None:
 def test_explains_data_without_its_wish(name: str) -> None:
     config = TOYS[name]()
     assert config.lacks(Words()) == "" and config.lacks(Silent())
-    with pytest.raises(UserError, match=f"^the data has no {config.lacks(Silent())}, but the recipe conditions on"):
-        config.fit(Silent(), Squares())
+    with pytest.raises(UserError, match=f"^the data has no {config.lacks(Silent())}, but the recipe conditions") as e:
+        Conditioners.fit({"wish": config}, Silent(), Squares())
+    assert str(e.value).endswith(f"{config.remedy}, or train without: conditioners.wish=null")
+    assert config.guided == fitted(name).guided
 
 
 @every
@@ -267,7 +270,7 @@ def test_a_wish_that_is_always_there_has_to_be_given() -> None:
     configs = {"hole": MaskedImageConfig(), "map": SemanticMapConfig(), "class": ClassLabelConfig(16)}
     c = Conditioners.fit(configs, Words(), Squares())
     assert c.needs == ("image", "hole", "label_map")
-    with pytest.raises(UserError, match="always had 'hole' in training and cannot do without; add it"):
+    with pytest.raises(UserError, match="takes 'image' and 'hole' together; add hole"):
         c.check({"image": [], "label_map": []})
     with pytest.raises(UserError, match="'image' and 'hole' in training and cannot do without; add them"):
         c.check({"label_map": []})
@@ -349,3 +352,25 @@ def test_words_that_no_caption_had_are_found() -> None:
     assert known and c.unheard({"caption": [" ".join(sorted(known)).upper()]}) == ()
     assert c.unheard({"caption": ["unicorn", "xylophone unicorn"]}) == ("unicorn", "xylophone")
     assert c.unheard({}) == ()
+
+
+def test_both_is_the_condition_and_null() -> None:
+    conditioner = Conditioners.fit({name: TOYS[name]() for name in ("text", "masked_image")}, Words(), Squares())
+    cond, null = conditioner.both(EVERYTHING, 4)
+    for got, wanted in ((cond, conditioner(EVERYTHING, 4)), (null, conditioner.null(4, EVERYTHING))):
+        assert torch.equal(got.tokens, wanted.tokens) and torch.equal(got.spatial, wanted.spatial)
+    assert cond.spatial is not None and torch.equal(cond.spatial, null.spatial), "a hole is no matter of guidance"
+
+
+def test_what_is_read_together_is_given_together() -> None:
+    guided = Conditioners.fit({"masked": MaskedImageConfig(guided=True)}, Words(), Squares())
+    with pytest.raises(UserError, match="takes 'image' and 'hole' together; add hole"):
+        guided.check({"image": EVERYTHING["image"]})
+    guided.check({})
+
+
+@pytest.mark.parametrize("config", [SemanticMapConfig, MaskedImageConfig, LowResolutionConfig, ConditioningImageConfig])
+def test_what_is_never_dropped_has_no_probability_of_it(config: type) -> None:
+    with pytest.raises(ValueError, match=r"drops what is never dropped; take guided=true"):
+        config(drop=0.1)
+    assert config(drop=0.1, guided=True).drop == 0.1

@@ -197,4 +197,4 @@ def test_data_without_captions_need_no_encoder() -> None:
     config = FrozenTextConfig("nowhere")
     assert config.lacks(Silent()) == "captions" and config.lacks(Words()) == ""
     with pytest.raises(UserError, match="the data has no captions"):
-        config.fit(Silent(), Squares())
+        Conditioners.fit({"caption": config}, Silent(), Squares())

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.condition_toys import Silent, Squares, Words
 
+from calotype.conditioning.conditioner import Conditioners
 from calotype.conditioning.layout import LayoutConfig, LayoutTokens
 from calotype.errors import UserError
 from calotype.layout import Box, Layout, Window
@@ -47,13 +48,21 @@ def test_there_and_back_to_half_a_cell(rows: list[tuple[int, float, float, float
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    box = Box(0, 0.0, 0.0, 0.5, 0.5)
-    with pytest.raises(UserError, match="31 boxes, this model takes 30 at most"):
-        TOKENS.encode(Layout((box,) * 31))
     with pytest.raises(UserError, match="a box has the class 7"):
         TOKENS.encode(Layout((Box(7, 0.0, 0.0, 0.5, 0.5),)))
     with pytest.raises(ValueError, match="no room for 20 classes"):
         LayoutTokens([str(k) for k in range(20)], vocabulary=20)
+
+
+def test_of_too_many_objects_the_largest_are_kept_in_their_order_and_a_person_is_told() -> None:
+    tokens = LayoutTokens(["cat", "dog", "hat"], objects=2)
+    large, small, middle = Box(0, 0.0, 0.0, 1.0, 1.0), Box(1, 0.0, 0.0, 0.1, 0.1), Box(2, 0.0, 0.0, 0.5, 0.5)
+    decoded = tokens.decode(tokens.encode(Layout((middle, small, large))))
+    assert [label for label, *_ in decoded] == [2, 0]
+    assert len(tokens.decode(tokens.encode(Layout((middle,) * 5)))) == 2, "equal ones too"
+    conditioner = LayoutConfig(width=16, depth=1, heads=2, objects=2).fit(Pictures(), Squares())
+    with pytest.raises(UserError, match="3 boxes, this model takes 2 at most"):
+        conditioner.check_asked({"layout": [Layout((small,) * 3)]})
 
 
 def test_the_vocabularys_last_id_is_never_a_place() -> None:
@@ -82,7 +91,7 @@ def test_a_layout_is_a_condition_and_none_is_null() -> None:
 def test_data_without_boxes_are_told_so() -> None:
     assert LayoutConfig().lacks(Silent()) == "boxes" and LayoutConfig().lacks(Pictures()) == ""
     with pytest.raises(UserError, match=re.escape("the data has no boxes")):
-        LayoutConfig().fit(Silent(), Squares())
+        Conditioners.fit({"layout": LayoutConfig()}, Silent(), Squares())
 
 
 @pytest.mark.parametrize("wrong", [{"objects": 0}, {"vocabulary": 16}, {"heads": 3}, {"drop": 2.0}])

@@ -6,6 +6,7 @@ import pytest
 import torch
 from tests.condition_toys import Squares, Words, draw
 
+from calotype.conditioning.conditioner import Conditioners
 from calotype.conditioning.low_resolution import LowResolution, LowResolutionConfig
 from calotype.errors import UserError
 from calotype.nn.layers import timestep_embedding
@@ -52,7 +53,12 @@ def test_noise_levels_are_asked_for_only_if_needed() -> None:
     assert LowResolutionConfig().lacks(Clean()) == ""
     assert LowResolutionConfig(noise=True).lacks(Clean()) == "low-resolution pictures"
     with pytest.raises(UserError, match=r"data\.degradation=bicubic"):
-        LowResolutionConfig(noise=True).fit(Clean(), Squares())
+        Conditioners.fit({"low": LowResolutionConfig(noise=True)}, Clean(), Squares())
+
+
+def test_the_factor_is_that_of_the_data() -> None:
+    with pytest.raises(UserError, match="are 4 times smaller here, but the conditioner's times is 2; take times=4"):
+        LowResolutionConfig(times=2).fit(Words(), Squares())
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -8,9 +8,9 @@ from tests.condition_toys import Squares, Words, draw
 from torch import Tensor
 from torch.nn import functional as F
 
-from calotype.conditioning.semantic_map import UNLABELLED, SemanticMap, SemanticMapConfig
-from calotype.data import source
+from calotype.conditioning.semantic_map import SemanticMap, SemanticMapConfig
 from calotype.errors import UserError
+from calotype.layout import UNLABELLED
 
 
 def build(factor: int = 4, channels: int = 3) -> SemanticMap:
@@ -42,7 +42,6 @@ def test_the_released_number_of_weights() -> None:
 
 
 def test_pixels_without_an_area_are_null() -> None:
-    assert UNLABELLED == source.UNLABELLED
     member = build()
     nothing = member({"label_map": torch.full((2, 8, 8), UNLABELLED, dtype=torch.uint8)}).spatial
     assert not nothing.any() and torch.equal(nothing, member.null(2).spatial.expand_as(nothing))

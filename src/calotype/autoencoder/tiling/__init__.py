@@ -15,10 +15,23 @@ Rombach et al. 2022, https://arxiv.org/abs/2112.10752, is the network. Nothing h
 
     encode(autoencoder, image) -> z        decode(autoencoder, z) -> image       sides that are multiples of the factor
     reconstruct(autoencoder, image)        any size, tiled where the untiled pass would take too much memory
+    Bounded(autoencoder).encode(image)     sides that are multiples, tiled likewise
     stream(autoencoder, picture, write)    the same, reading and writing regions: the picture need not be a tensor
 """
 
 from calotype.autoencoder.tiling.maps import Box, Map, Picture
-from calotype.autoencoder.tiling.run import MEMORY, TILE, decode, encode, fits, reconstruct, stream
+from calotype.autoencoder.tiling.run import MEMORY, TILE, Bounded, decode, encode, fits, reconstruct, stream
 
-__all__ = ["MEMORY", "TILE", "Box", "Map", "Picture", "decode", "encode", "fits", "reconstruct", "stream"]
+__all__ = [
+    "MEMORY",
+    "TILE",
+    "Bounded",
+    "Box",
+    "Map",
+    "Picture",
+    "decode",
+    "encode",
+    "fits",
+    "reconstruct",
+    "stream",
+]

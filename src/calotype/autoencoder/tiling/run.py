@@ -85,6 +85,23 @@ def decode(autoencoder: Autoencoder, z: Latent, *, tile: int = TILE, memory: int
     return image
 
 
+class Bounded:
+    """The latents of pictures of any size: an autoencoder's encoder, in tiles where the whole pass does not fit.
+
+    Args:
+        autoencoder: in evaluation mode.
+    """
+
+    def __init__(self, autoencoder: Autoencoder) -> None:
+        self.autoencoder, self.factor, self.channels = autoencoder, autoencoder.factor, autoencoder.channels
+
+    def encode(self, image: Image) -> Latent:
+        """(B, 3, H, W) in [-1, 1] -> (B, channels, H / factor, W / factor), without noise; see `encode`."""
+        if fits(self.autoencoder, *image.shape[-2:]):
+            return self.autoencoder.encode(image)
+        return encode(self.autoencoder, image)
+
+
 @torch.no_grad()
 def reconstruct(autoencoder: Autoencoder, image: Image, *, tile: int = TILE, memory: int = MEMORY) -> Image:
     """decode(encode(image)) for pictures of any size, (B, 3, H, W) in [-1, 1] -> the same shape, clamped.
