@@ -7,6 +7,7 @@ from tests.encoder_toys import LENGTH, encoder
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from calotype.conditioning.boxes import BoxesConfig
 from calotype.conditioning.class_label import ClassLabelConfig
 from calotype.conditioning.class_vector import ClassVectorConfig
 from calotype.conditioning.conditioner import ConditionerConfig
@@ -90,6 +91,7 @@ EVERYTHING = BATCH | {
 TOYS: dict[str, Callable[[], ConditionerConfig]] = {
     "text": lambda: TextConfig(width=16, depth=1, heads=2, length=12, vocabulary=400),
     "frozen_text": lambda: FrozenTextConfig(encoder=str(encoder("bert")), length=LENGTH, width=16),
+    "boxes": lambda: BoxesConfig(width=16, objects=3, frequencies=4),
     "class_label": lambda: ClassLabelConfig(width=16),
     "class_vector": lambda: ClassVectorConfig(width=8),
     "layout": lambda: LayoutConfig(width=16, depth=1, heads=2, objects=2, vocabulary=120),

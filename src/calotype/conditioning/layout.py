@@ -26,11 +26,29 @@ from torch import Tensor
 from calotype.condition import Condition, Routes
 from calotype.conditioning.conditioner import Conditioner, Corpus, Latents, check_drop, conditioners, device_of
 from calotype.errors import UserError
-from calotype.layout import Layout, check_labels
+from calotype.layout import Box, Layout, check_labels
 from calotype.nn.text_transformer import TextTransformer, TextTransformerConfig
 
 OBJECTS = 30
 """Objects of a picture, at most."""
+
+
+BOXES = "put COCO's annotations.json into the folder, or name 'objects' in metadata.jsonl"
+"""How data comes to have boxes."""
+
+
+def largest(boxes: tuple[Box, ...], n: int) -> tuple[Box, ...]:
+    """The n largest, in their order; all if there are no more."""
+    if len(boxes) <= n:
+        return boxes
+    kept = sorted(range(len(boxes)), key=lambda k: -boxes[k].area)[:n]
+    return tuple(boxes[k] for k in sorted(kept))
+
+
+def check_number(layout: Layout, n: int) -> None:
+    """Raise `UserError` for a person's layout of more boxes than a model takes."""
+    if len(layout.boxes) > n:
+        raise UserError(f"a layout has {len(layout.boxes)} boxes, this model takes {n} at most; leave out the smallest")
 
 
 class LayoutTokens:
@@ -80,10 +98,7 @@ class LayoutTokens:
             UserError: a class out of range.
         """
         check_labels(layout.boxes, self.classes)
-        boxes = layout.boxes
-        if len(boxes) > self.objects:
-            least = sorted((box.area for box in boxes), reverse=True)[self.objects - 1]
-            boxes = tuple(box for box in boxes if box.area >= least)[: self.objects]
+        boxes = largest(layout.boxes, self.objects)
         ids = [i for box in boxes for i in (box.label, self.place(box.x0, box.y0), self.place(box.x1, box.y1))]
         ids += [self.none] * (3 * self.objects - len(ids))
         window = layout.window
@@ -129,11 +144,7 @@ class LayoutBoxes(Conditioner):
     def check_asked(self, wishes: Mapping[str, Sequence[Any]]) -> None:
         """Raises `UserError` for a layout of which boxes would be left out."""
         for layout in wishes["layout"]:
-            if len(layout.boxes) > self.tokens.objects:
-                raise UserError(
-                    f"a layout has {len(layout.boxes)} boxes, this model takes {self.tokens.objects} at most; leave "
-                    "out the smallest"
-                )
+            check_number(layout, self.tokens.objects)
 
     @property
     def names(self) -> Sequence[str]:
@@ -172,7 +183,7 @@ class LayoutConfig:
     vocabulary: int = 8192
     drop: float = 0.0
     guided: ClassVar[bool] = True
-    remedy: ClassVar[str] = "put COCO's annotations.json into the folder, or name 'objects' in metadata.jsonl"
+    remedy: ClassVar[str] = BOXES
 
     def __post_init__(self) -> None:
         check_drop(self.drop)

@@ -24,10 +24,21 @@ MISSING = 0.6
 """Grey, in [-1, 1], of what is to be painted."""
 
 
-def texts(wishes: Mapping[str, Sequence[Any]], n: int) -> list[str]:
-    """What to write below each of n pictures: caption and class, as far as they say something."""
-    said = [[str(w) for w in wishes[key]] for key in ("caption", "label") if key in wishes]
-    return [", ".join(text for text in each if text not in ("", "-1")) for each in zip(*said, strict=True)] or [""] * n
+def texts(wishes: Mapping[str, Sequence[Any]], n: int, classes: Sequence[str] = ()) -> list[str]:
+    """What to write below each of n pictures: caption and class, as far as they say something.
+
+    Args:
+        classes: names of labels that are numbers.
+    """
+    captions = [str(caption) for caption in wishes.get("caption", [""] * n)]
+    labels = [_named(label, classes) for label in wishes.get("label", [""] * n)]
+    return [" / ".join(text for text in both if text) for both in zip(captions, labels, strict=True)]
+
+
+def _named(label: int | str, classes: Sequence[str]) -> str:
+    if isinstance(label, str):
+        return label
+    return "" if label == -1 else classes[label] if label < len(classes) else str(label)
 
 
 def drawings(wishes: Mapping[str, Sequence[Any]], conditioner: Conditioners) -> dict[str, list[Tensor]]:

@@ -108,7 +108,8 @@ def diffusion_report(
 ) -> None:
     """Sample pictures for wishes of the data; write RUN/samples.png and report.html."""
     shown = examples(config.data, source, model.conditioner.reads, 32)
-    labels, drawn = texts(shown.wishes, 32), drawings(shown.wishes, model.conditioner)
+    labels = texts(shown.wishes, 32, model.conditioner.names.get("label", ()))
+    drawn = drawings(shown.wishes, model.conditioner)
     images = sample_images(model, shown.wishes, config.preview, 32, seed=0, what="sampling 32 pictures")
     if drawn:
         few_rows = {name: row[:8] for name, row in drawn.items()} | {

@@ -35,7 +35,8 @@ def bytes_of(picture: torch.Tensor) -> torch.Tensor:
 
 def test_texts_say_what_there_is_to_say() -> None:
     wishes = {"caption": ["a hat", "", "a shoe"], "label": [2, -1, "cat"], "hole": [0, 0, 0]}
-    assert texts(wishes, 3) == ["a hat, 2", "", "a shoe, cat"]
+    assert texts(wishes, 3) == ["a hat / 2", "", "a shoe / cat"]
+    assert texts(wishes, 3, ["x", "y", "hats"])[0] == "a hat / hats"
     assert texts({}, 2) == ["", ""]
 
 
