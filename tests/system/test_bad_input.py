@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.generation_toys import saved
 from tests.system.conftest import World, tiny_autoencoder, tiny_diffusion
 
 import calotype
@@ -118,6 +119,24 @@ WORDS = {
     "sample x --out x.jpg": "x.jpg does not end in .png",
     "sample x --out /": "/ is a folder; name a file, such as /sheet.png",
     "sample nowhere": "there is no nowhere; name a run directory",
+    "sample x --height 32": "--height needs --width; add it",
+    "sample x --width 32": "--width needs --height; add it",
+    "sample x --height 0 --width 8": "'--height'",
+    "sample x --mask m.png": "--mask needs --image; add it",
+    "sample x --image i.png": "--image needs --mask, which says where it is to be completed; to begin with a picture",
+    "sample x --noise-level 0.5": "--noise-level is that of a low-resolution picture; add --low-res",
+    "sample x --window -1": "'--window'",
+    "edit x": "missing argument 'IMAGE'",
+    "edit x i.png --strength 1.5": "'--strength'",
+    "edit x i.png --strength -0.1": "'--strength'",
+    "edit x i.png --strength nan": "'--strength'",
+    "edit nowhere i.png": "there is no nowhere; name a run directory",
+    "inpaint x i.png": "missing argument 'MASK'",
+    "inpaint x i.png m.png --image i.png": "--image",
+    "upscale x i.png --noise-level 2": "--noise-level must lie in [0, 1], got 2.0",
+    "upscale x i.png --noise-level inf": "inf is no finite number",
+    "synthesize x": "missing argument 'LABELMAP'",
+    "layout x boxes.json --sampler ddmi": "unknown sampler 'ddmi'; did you mean 'dd",
     "sample x --sampler ddmi": "unknown sampler 'ddmi'; did you mean 'dd",
     "sample x --sampler ../x": "unknown sampler '../x'; known: ddim",
     "sample x --grid karas": "unknown grid 'karas'; did you mean 'karras'?",
@@ -146,6 +165,86 @@ WORDS = {
 def test_words(line: str, fails: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert WORDS[line] in fails(*line.split())
+    assert not list(tmp_path.iterdir())
+
+
+# --- pictures, maps and boxes to sample from --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Untrained models that are named after what they take, and files that do not fit them."""
+    root = tmp_path_factory.mktemp("asked")
+    for name in ("text", "class_label", "layout", "semantic_map", "low_resolution", "masked_image"):
+        saved(root / name, name)
+    Image.new("RGB", (20, 12), "red").save(root / "image.png")
+    Image.new("L", (12, 12), 255).save(root / "other.png")
+    Image.new("L", (20, 12), 100).save(root / "grey.png")
+    Image.new("LA", (20, 12), (0, 0)).save(root / "clear.png")
+    Image.new("L", (20, 12), 7).save(root / "seven.png")
+    Image.fromarray(np.full((12, 20), 300, np.uint16)).save(root / "deep.png")
+    Image.new("1", (5000, 5000)).save(root / "large.png")
+    (root / "text.png").write_text("no picture")
+    for name, value in {
+        "outside": [{"class": "hat", "box": [0.5, 0.5, 1.5, 0.9]}],
+        "unknown": [{"class": "hta", "box": [0, 0, 1, 1]}],
+        "many": [[{"class": "hat", "box": [0, 0, 1, 1]}], [{"class": "hat", "box": [0, 0, 1, 1]}] * 3],
+        "number": 5,
+    }.items():
+        (root / f"{name}.json").write_text(json.dumps(value))
+    (root / "broken.json").write_text("[")
+    return root
+
+
+ASKED = {
+    "edit text nowhere.png": "there is no file nowhere.png; name one",
+    "edit text text": "there is no file text; name one, not a folder",
+    "edit text text.png": "text.png is no PNG, JPEG, WEBP, BMP, GIF picture or is damaged",
+    "edit text large.png": "large.png is 5000 x 5000, more than 17 megapixels; make it smaller",
+    "edit text image.png --caption " + "x" * 100: "a caption is longer than the 12 word pieces",
+    "edit semantic_map image.png": "always had 'label_map' in training and cannot do without; add --label-map PNG",
+    "inpaint text image.png other.png": "the picture: 20 x 12, the mask: 12 x 12 pixels); scale it to one size",
+    "inpaint text image.png grey.png": "grey.png has no white pixel, so there is nothing to paint",
+    "inpaint masked_image image.png clear.png": "clear.png is transparent where a mask says what is to be painted",
+    "inpaint text image.png nowhere.png": "there is no file nowhere.png",
+    "upscale text image.png": "it takes 'caption', which fits the verbs sample, edit and inpaint, without --low-res",
+    "upscale low_resolution large.png": "large.png is 5000 x 5000, more than 1 megapixels",
+    "upscale low_resolution image.png --noise-level 0.5": "this model was not trained with 'noise_level'",
+    "synthesize text grey.png": "one that takes it is trained by `calotype train diffusion --recipe small-semantic`",
+    "synthesize semantic_map seven.png": "seven.png has the label 7, but there are 3 areas: 0 ... 2, or 255 for none",
+    "synthesize semantic_map deep.png": "deep.png is a PNG of kind I;16B; a label map is 8-bit grey or has a palette",
+    "synthesize semantic_map image.png": "image.png is a PNG of kind RGB; a label map is 8-bit grey or has a palette",
+    "layout text many.json": "this model was not trained with 'layout': it takes 'caption'",
+    "layout layout outside.json": "a box must lie inside the picture, corners in [0, 1]",
+    "layout layout unknown.json": "unknown class of objects 'hta'; did you mean 'hat'?",
+    "layout layout many.json --batch 1": "a layout has 3 boxes, this model takes 2 at most; leave out the smallest",
+    "layout layout broken.json": "broken.json is not JSON",
+    "layout layout number.json": "number.json holds no layouts; write [{",
+    "layout layout nowhere.json": "there is no file nowhere.json",
+    "sample class_label --class People --class Smilies --batch 1": "unknown class 'Smilies'; did you mean 'Smileys'?",
+    "sample masked_image": "cannot do without; add --image IMAGE --mask PNG",
+    "sample text --height 20 --width 24": "height 20 is no multiple of the 8 pixels that this model works in; take",
+    "sample text --height 32768 --width 32768": "32768 x 32768 has 1073.7 megapixels, 16.8 are the most",
+    "sample text --window 20": "a window of 20 pixels is no multiple of the 8",
+    "edit text image.png --image image.png --mask other.png": "what is to lie on one another differs in size",
+}
+
+
+@pytest.mark.parametrize("out", ["image.png", "text.png"])
+def test_what_is_asked_with_is_not_written_over(
+    out: str, fails: Line, asked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "text").mkdir()
+    image = shutil.copy(asked / "image.png", tmp_path / ("image.png" if out == "image.png" else "text/0000.png"))
+    before = Path(image).read_bytes()
+    assert "would be written over by a result" in fails("edit", asked / "text", image, "--out", tmp_path / out)
+    assert Path(image).read_bytes() == before
+
+
+@pytest.mark.parametrize("line", ASKED)
+def test_what_is_asked(line: str, fails: Line, asked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(asked)
+    assert ASKED[line] in fails(*line.split(), "-n", 2, "--steps", 1, "--out", tmp_path / "out.png")
     assert not list(tmp_path.iterdir())
 
 
@@ -489,7 +588,7 @@ def test_wishes_that_a_model_does_not_take(fails: Line, world: World, tmp_path: 
     words = ["--config", str(tmp_path / "run.yaml"), "conditioners.caption=null", "conditioners.class=null"]
     assert main(["train", "diffusion", *words, "--out", str(plain)]) == 0
     told = fails("sample", plain, "--caption", "a cat")
-    assert "not trained with 'caption'; it takes no condition at all, so leave the wish out" in told
+    assert "not trained with 'caption': it takes no condition at all, which fits the verbs sample, edit and" in told
     assert "not trained with 'label'" in fails("sample", plain, "--class", "cats")
     told = fails("sample", world.diffusion, "--class", "circle", "--out", tmp_path / "x.png")
     assert "unknown class 'circle'; did you mean 'circles'?" in told
@@ -499,14 +598,15 @@ def test_wishes_that_a_model_does_not_take(fails: Line, world: World, tmp_path: 
 def test_hints_name_options_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
     offered = set()
     trains = ("train autoencoder", "train diffusion", "train classifier")
-    for verb in ("sample", *trains, "reconstruct", "evaluate", "study", "demo", "data show"):
+    for verb in ("sample", "edit", "inpaint", *trains, "reconstruct", "evaluate", "study", "demo", "data show"):
         with contextlib.suppress(SystemExit):
             main([*verb.split(), "--help"])
         offered |= set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
     rooms = [f for f in Path(calotype.__file__).parent.rglob("*.py") if f.parent.name != "report"]  # which holds CSS
     for file in rooms:
-        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z](?!-)\b", file.read_text()):
-            assert option in offered | {"--version", "--debug"}, f"{file.name}: {option}"
+        text = re.sub(r"--[^>\n]+-->", "", file.read_text())  # arrows of docstrings
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z](?!-)\b", text):
+            assert option in offered | {"--version", "--debug", "--no-deps"}, f"{file.name}: {option}"
 
 
 def test_where_samples_cannot_be_written(fails: Line, world: World, tmp_path: Path) -> None:

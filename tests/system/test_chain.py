@@ -25,6 +25,7 @@ from calotype.errors import UserError
 from calotype.files import read_json, read_tensors
 from calotype.generation.generate import Plan, generate, images
 from calotype.generation.images import read_png
+from calotype.jobs.asked import Asked
 from calotype.jobs.reconstruct import reconstruct
 from calotype.jobs.sample import sample
 from calotype.jobs.train import train_autoencoder, train_diffusion
@@ -140,8 +141,7 @@ def test_sample_writes_pictures_that_say_what_they_are(world: World, tmp_path: P
     def run(out: Path, batch: int) -> list[Path]:
         done = sample(
             world.diffusion,
-            captions=["a red circle", "a blue square"],
-            classes=[],
+            Asked(captions=["a red circle", "a blue square"]),
             n=3,
             plan=Plan(DDIM(), UniformGrid(), ClassifierFree(2.0), 2, batch),
             seed=7,

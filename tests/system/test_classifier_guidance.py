@@ -25,6 +25,7 @@ from calotype.files import read_json, read_tensors
 from calotype.generation.classifier import LatentClassifier
 from calotype.generation.generate import Plan, generate
 from calotype.generation.images import read_png
+from calotype.jobs.asked import Asked
 from calotype.jobs.guided import like
 from calotype.jobs.sample import sample
 from calotype.jobs.train import train_classifier, train_diffusion
@@ -58,9 +59,8 @@ def trained(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def developed(world: World, tmp_path: Path) -> Callable[..., torch.Tensor]:
     def run(name: str = "a", model: Path | None = None, scale: float = 2.0, batch: int = 2, **extra: object) -> Path:
         plan = Plan(DDIM(), UniformGrid(), ClassifierFree(scale), 3, batch)
-        asked: dict[str, object] = {"captions": [], "classes": ["squares"], "n": 2, "plan": plan, "seed": 7}
-        asked |= {"out": tmp_path / f"{name}.png"}
-        return sample(model or world.diffusion, **(asked | extra)).grid  # type: ignore[arg-type]
+        asked = Asked(**({"classes": ["squares"]} | extra))  # type: ignore[arg-type]
+        return sample(model or world.diffusion, asked, n=2, plan=plan, seed=7, out=tmp_path / f"{name}.png").grid
 
     return run
 

@@ -32,7 +32,8 @@ class _Verbs(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names, in the order of the help page."""
-        return ["demo", "data", "train", "sample", "reconstruct", "evaluate", "study", "recipes", "components"]
+        making = ["sample", "edit", "inpaint", "upscale", "synthesize", "layout"]
+        return ["demo", "data", "train", *making, "reconstruct", "evaluate", "study", "recipes", "components"]
 
     def invoke(self, ctx: Any) -> Any:
         """Run the verb; Ctrl-C ends with 130, as shells expect."""
@@ -73,7 +74,8 @@ def calotype(
 
 app.command()(demo.demo)
 app.add_typer(train.app, name="train")
-app.command()(sample.sample)
+for verb in (sample.sample, sample.edit, sample.inpaint, sample.upscale, sample.synthesize, sample.layout):
+    app.command()(verb)
 app.command()(reconstruct.reconstruct)
 app.command()(evaluate.evaluate)
 app.command()(study.study)

@@ -1,103 +1,136 @@
-"""calotype sample"""
+"""calotype sample, edit, inpaint, upscale, synthesize, layout: one job, asked for different things."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from calotype.cli.checks import loudness, png
+from calotype.cli.options import Change, Completion, Run, Sampling, Size, Wishes, grouped, said
 from calotype.cli.say import next_command
 
+MANY, FEW = Sampling(), Sampling(n=4)
+ONE_AS_IT_IS, FEW_AS_THEY_ARE = Sampling(n=1, scale=1.0), Sampling(n=4, scale=1.0)
+"""For models that usually have nothing to guide."""
 
-def sample(
-    run: Annotated[Path, typer.Argument(help="A run's folder of the second stage, or the demo's.")],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="KEY=VALUE",
-            help="What else shall differ: sampler.eta=1, grid.rho=5, guidance.interval=[-2,5]; see --print-config.",
-        ),
-    ] = None,
-    captions: Annotated[
-        list[str] | None, typer.Option("--caption", help="What to show, in words; may be given several times.")
-    ] = None,
-    classes: Annotated[
-        list[str] | None, typer.Option("--class", help="What to show, by class name; may be given several times.")
-    ] = None,
-    n: Annotated[
-        int, typer.Option("-n", min=1, max=10_000, help="Number of pictures; wishes are repeated in turn.")
-    ] = 16,
-    scale: Annotated[
-        float, typer.Option(callback=loudness, help="Guidance: how loudly wishes are spoken; 1 turns it off.")
-    ] = 3.0,
-    classifier: Annotated[
-        Path | None,
-        typer.Option(help="A run of `calotype train classifier`, which pushes towards --class; works with --scale."),
-    ] = None,
-    classifier_scale: Annotated[
-        float, typer.Option(callback=loudness, help="How hard the classifier pushes; 1 is Bayes' rule.")
-    ] = 1.0,
-    steps: Annotated[int, typer.Option(min=1, max=10_000, help="Network calls per picture.")] = 20,
-    sampler: Annotated[str, typer.Option(help="`calotype components sampler` lists them.")] = "dpmpp2m",
-    grid: Annotated[str, typer.Option(help="Where the steps lie; `calotype components grid`.")] = "karras",
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Same seed, same pictures.")] = 0,
-    out: Annotated[
-        Path | None,
-        typer.Option(callback=png, help="The sheet, a PNG file; single pictures go beside it. By default in RUN."),
-    ] = None,
-    batch: Annotated[
-        int, typer.Option(min=1, max=65_536, help="Pictures at a time: speed and memory, not content.")
-    ] = 16,
-    print_config: Annotated[
-        bool, typer.Option("--print-config", help="Print how it would be sampled as YAML and stop.")
-    ] = False,
+
+@grouped
+def sample(run: Run, wishes: Wishes = Wishes(), size: Size = Size(), sampling: Sampling = MANY) -> None:
+    """Develop pictures out of noise.
+
+    Any mix of wishes that the model takes; `edit`, `inpaint`, ... are short for some.
+    """
+    _develop("sample", run, {}, sampling, MANY, wishes, size)
+
+
+@grouped
+def edit(
+    run: Run,
+    start: Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture to begin with; any size.")],
+    change: Change = Change(),
+    wishes: Wishes = Wishes(),
+    sampling: Sampling = FEW,
 ) -> None:
-    """Develop pictures out of noise."""
-    from calotype.config import resolve, to_yaml
-    from calotype.diffusion.grids import grids
-    from calotype.diffusion.guidance import ClassifierFree
-    from calotype.diffusion.samplers.base import samplers
-    from calotype.generation.generate import Plan
+    """Change a picture: noise it, and develop it anew.
 
-    plan = Plan(samplers.create(sampler), grids.create(grid), ClassifierFree(scale), steps, batch)
-    plan = resolve(plan, None, overrides or [])
-    if print_config:
+    Works with any model, best with the wish for something else.
+    """
+    _develop("edit", run, {"start": start}, sampling, FEW, change, wishes)
+
+
+@grouped
+def inpaint(
+    run: Run,
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture to be completed; any size.")],
+    mask: Annotated[Path, typer.Argument(metavar="MASK", help="White = paint, black = keep; as large as IMAGE.")],
+    completion: Completion = Completion(),
+    wishes: Wishes = Wishes(),
+    sampling: Sampling = FEW,
+) -> None:
+    """Paint where a mask is white; all other pixels stay as they are.
+
+    Works with any model, best with one that was trained on holes.
+    """
+    _develop("inpaint", run, {"image": image, "mask": mask}, sampling, FEW, completion, wishes)
+
+
+@grouped
+def upscale(
+    run: Run,
+    low_res: Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture to be made larger; any size.")],
+    wishes: Wishes = Wishes(),
+    sampling: Sampling = ONE_AS_IT_IS,
+) -> None:
+    """Make a picture larger, by a model that was trained to.
+
+    As many times as it has learned, usually four.
+    """
+    _develop("upscale", run, {"low_res": low_res}, sampling, ONE_AS_IT_IS, wishes)
+
+
+@grouped
+def synthesize(
+    run: Run,
+    label_map: Annotated[
+        Path, typer.Argument(metavar="LABELMAP", help="A PNG whose values are the numbers of areas, 255 = none.")
+    ],
+    wishes: Wishes = Wishes(),
+    sampling: Sampling = FEW_AS_THEY_ARE,
+) -> None:
+    """Make pictures out of a label map of any size, by a model that was trained to."""
+    _develop("synthesize", run, {"label_map": label_map}, sampling, FEW_AS_THEY_ARE, wishes)
+
+
+@grouped
+def layout(
+    run: Run,
+    layout: Annotated[
+        Path,
+        typer.Argument(
+            metavar="BOXES.json",
+            help='Boxes with classes, [{"class": "heart", "box": [0.1, 0.2, 0.6, 0.7]}], or a COCO file.',
+        ),
+    ],
+    wishes: Wishes = Wishes(),
+    size: Size = Size(),
+    sampling: Sampling = FEW,
+) -> None:
+    """Make pictures with things where boxes say, by a model that was trained to."""
+    _develop("layout", run, {"layout": layout}, sampling, FEW, wishes, size)
+
+
+def _develop(verb: str, run: Path, files: dict[str, Path], sampling: Sampling, usual: Sampling, *groups: Any) -> None:
+    """What all of them do.
+
+    Args:
+        files: the verb's arguments, by what is asked with them.
+        usual: its defaults for `sampling`.
+        groups: its other options.
+    """
+    plan = sampling.plan()
+    if sampling.print_config:
+        from calotype.config import to_yaml
+
         return typer.echo(to_yaml(plan), nl=False)
 
+    from calotype.jobs.asked import Asked
     from calotype.jobs.sample import sample as job
 
-    job(
-        run,
-        captions=captions or [],
-        classes=classes or [],
-        n=n,
-        plan=plan,
-        seed=seed,
-        out=out,
-        classifier=classifier,
-        classifier_scale=classifier_scale,
-    )
-    wishes = [w for c in captions or [] for w in ("--caption", c)] + [w for c in classes or [] for w in ("--class", c)]
-    if classifier is not None:
-        wishes += ["--classifier", str(classifier), "--classifier-scale", f"{classifier_scale:g}"]
-    chosen = {
-        "--scale": (scale, 3.0),
-        "--steps": (steps, 20),
-        "--sampler": (sampler, "dpmpp2m"),
-        "--grid": (grid, "karras"),
-    }
-    same = [str(word) for name, (value, default) in chosen.items() if value != default for word in (name, value)]
+    given = {name: value for group in groups for name, value in vars(group).items() if value is not None}
+    name = "-".join([verb, *(path.stem for path in files.values())]) if files else "samples"
+    asked = Asked(**{**given, **files})
+    job(run, asked, n=sampling.n, plan=plan, seed=sampling.seed, out=sampling.out, name=name)
     next_command(
-        "sample",
+        verb,
         run,
-        *(overrides or []),
-        *wishes,
-        *same,
+        *files.values(),
+        *(sampling.overrides or []),
+        *(word for group in groups for word in said(group, type(group)())),
+        *said(sampling, usual),
         "-n",
-        n,
+        sampling.n,
         "--seed",
-        seed + 1,
+        sampling.seed + 1,
         comment="other pictures of the same",
     )

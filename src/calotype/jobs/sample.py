@@ -1,108 +1,211 @@
-"""Develop pictures out of noise: RUN + wishes -> a PNG grid, and each picture on its own."""
+"""Develop pictures out of noise, or out of other pictures: RUN + what is asked -> a PNG sheet, and each on its own.
+
+The verbs sample, edit, inpaint, upscale, synthesize and layout are this one job; they differ in what they ask.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import cycle, islice
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image as PILImage
+from torch import Tensor
+from torch.nn import Module
+from torch.nn import functional as F
 
 from calotype import __version__
 from calotype.console import console, counting
 from calotype.diffusion.grids import grids
 from calotype.diffusion.guidance import ClassifierFree
 from calotype.diffusion.samplers.base import samplers
-from calotype.generation.generate import Plan, generate
-from calotype.generation.images import Parameters, save_png
-from calotype.generation.images import grid as picture_grid
+from calotype.diffusion.start import part_of
+from calotype.errors import UserError
+from calotype.generation.frame import Frame
+from calotype.generation.generate import Plan
+from calotype.generation.images import Parameters, grid, save_png
+from calotype.generation.request import Request, fulfil
+from calotype.generation.wishes import drawings, sheet, texts
+from calotype.jobs.asked import Asked, check_kind, request_of, training
 from calotype.jobs.guided import check_null, open_steer
 from calotype.model import LatentDiffusion, model_folder
 from calotype.registry import to_plain
 from calotype.runtime import best_device
 
+WORDS = ("caption", "label", "layout")
+"""Entries that are short, and may be misunderstood one by one."""
+
+SHOWN = 128
+"""Pictures on the sheet, at most."""
+
+CELLS = 8
+"""Of a row of the sheet, where wishes are drawn beside what became of them."""
+
+CELL = 512
+"""Pixels that larger pictures are made to fit on the sheet."""
+
 
 @dataclass(frozen=True)
 class Sampled:
-    """Where the pictures are: one grid, and every picture of its own."""
+    """Where the pictures are: one sheet, and every picture of its own."""
 
     grid: Path
     pictures: Sequence[Path]
 
 
 def sample(
-    run: Path,
-    *,
-    captions: Sequence[str],
-    classes: Sequence[str],
-    n: int,
-    plan: Plan,
-    seed: int,
-    out: Path | None,
-    classifier: Path | None = None,
-    classifier_scale: float = 1.0,
+    run: Path, asked: Asked, *, n: int, plan: Plan, seed: int, out: Path | None = None, name: str = "samples"
 ) -> Sampled:
-    """Write n pictures; wishes are repeated in turn until there are n.
+    """Write n pictures; words and layouts are repeated in turn until there are n. Nothing is written before all of what
+    is asked has been understood.
 
     Args:
-        classifier: the run of a classifier that pushes towards `classes`, on top of what the model makes of them.
-        classifier_scale: how hard.
+        out: the sheet; single pictures go into a folder of its name.
+        name: what the sheet is called in the run's folder if `out` does not say it.
 
     Raises:
-        UserError: no model there, a wish it was not trained with, an unknown class, a classifier of other latents,
-            another schedule or other classes, guidance for a model that knows no null, a plan that the model's schedule
-            does not allow.
+        UserError: no model there, one of another kind than is asked for, files that cannot be read or do not fit, a
+            caption, class or layout that it cannot take, guidance for a model that knows no null, a plan that its
+            schedule or its sizes do not allow, a classifier of other latents, another schedule or other classes.
     """
     folder = model_folder(run)
     model = LatentDiffusion.load(folder).to(best_device())
-    wishes: dict[str, list[Any]] = {}
-    if captions:
-        wishes["caption"] = list(islice(cycle(captions), n))
-    if classes:
-        wishes["label"] = list(islice(cycle(classes), n))
-    steer = None
-    if classifier is not None:
-        steer = open_steer(classifier, model, wishes.get("label", []), classifier_scale, best_device())
-    # a model without classes may be guided towards them all the same: then the classifier alone hears of them
-    heard = {k: v for k, v in wishes.items() if k != "label" or steer is None or k in model.conditioner.reads}
-    model.conditioner.check(heard)
-    check_null(model, plan.guidance)
-    plan.times(model.denoiser.schedule, model.denoiser.variance)
-    unheard = model.conditioner.unheard(heard)
-    if unheard:
-        console().print(
-            f"  in no caption of the training set: {', '.join(unheard)}; the model can only guess what to draw",
-            markup=False,
-        )
-    out = out or run / f"samples-seed{seed}.png"
-    sampler = samplers.name_of(plan.sampler)
-    record = {"model": str(folder), "seed": seed, "sampling": to_plain(plan)}
+    check_kind(model, asked)
+    request = request_of(asked, model, n, seed)
+    labels, steer = texts(request.wishes, n), None
+    if asked.classifier is not None:
+        classes = request.wishes.get("label", [])
+        steer = open_steer(asked.classifier, model, classes, asked.classifier_scale, best_device())
+        if "label" not in model.conditioner.reads:  # then the classifier alone hears of them
+            request = replace(request, wishes={k: v for k, v in request.wishes.items() if k != "label"})
+    steps = _check(model, request, plan)
+    out = out or run / f"{name}-seed{seed}.png"
+    paths = [out.with_suffix("") / f"{k:04d}.png" for k in range(n)]
+    _spare(asked, [out, *paths])
+    sampler, guided = samplers.name_of(plan.sampler), bool(model.conditioner.guided)
+    record = {"model": str(folder), "seed": seed, "sampling": to_plain(plan)} | asked.note()
     settings = {
         "Steps": str(plan.steps),
         "Sampler": f"{sampler} {grids.name_of(plan.grid)}",
-        "CFG scale": f"{plan.guidance.scale if isinstance(plan.guidance, ClassifierFree) else 1:g}",
+        "CFG scale": f"{plan.guidance.scale if guided and isinstance(plan.guidance, ClassifierFree) else 1:g}",
         "Seed": str(seed),
-        "Size": f"{model.side}x{model.side}",
+        "Size": f"{request.width}x{request.height}",
         "Version": f"Calotype {__version__}",
     }
-    if classifier is not None:
-        record |= {"classifier": str(classifier), "classifier_scale": classifier_scale}
-        settings |= {"Classifier scale": f"{classifier_scale:g}"}
-    pictures, paths = [], []
-    labels = [", ".join(str(wishes[k][i]) for k in wishes) for i in range(n)] if wishes else None
-    with counting(f"sampling {n} pictures, {plan.steps} steps of {sampler}", n * plan.steps) as advance:
-        for update in generate(model, heard, plan, n=n, seed=seed, steer=steer):
-            advance(min(plan.batch, n - update.first))
+    if request.start is not None:
+        settings["Denoising strength"] = f"{request.strength:g}"
+    if asked.classifier is not None:
+        settings["Classifier scale"] = f"{asked.classifier_scale:g}"
+    shown = _Sheet(model, request, labels)
+    with counting(f"sampling {n} pictures, {steps} steps of {sampler}", n * max(1, steps)) as advance:
+        for update in fulfil(model, request, plan, seed=seed, steer=steer):
+            advance(len(update.x_0))
             if update.image is None:
                 continue
-            for k, image in enumerate(update.image, update.first):
-                path = out.with_suffix("") / f"{k:04d}.png"
-                wish = labels[k] if labels else ""
-                save_png(image, path, Parameters(wish, settings=settings), record | {"index": k, "wish": wish})
-                pictures.append(image.cpu())
-                paths.append(path)
-    save_png(picture_grid(torch.stack(pictures), captions=labels), out, Parameters(settings=settings), record)
-    console().print(f"{n} pictures: {out} and one by one in {out.with_suffix('')}/", markup=False)
+            for k, image in enumerate(update.image.cpu(), update.first):
+                note = Parameters(labels[k], settings=settings)
+                save_png(image, paths[k], note, record | {"index": k, "wish": labels[k]})
+                shown.add(k, image)
+    save_png(shown.drawn(), out, Parameters(settings=settings), record)
+    first = f" (the first {SHOWN})" if n > SHOWN else ""
+    console().print(f"{n} pictures: {out}{first} and one by one in {out.with_suffix('')}/", markup=False)
     return Sampled(out, paths)
+
+
+def _spare(asked: Asked, written: Sequence[Path]) -> None:
+    """Raise `UserError` if what is asked with would be written over."""
+    given = {path.resolve(): path for path in vars(asked).values() if isinstance(path, Path)}
+    for path in written:
+        if path.resolve() in given:
+            raise UserError(f"{given[path.resolve()]} would be written over by a result; name another place with --out")
+
+
+def _check(model: LatentDiffusion, request: Request, plan: Plan) -> int:
+    """Understand all of a request before anything is made of it, and say what a person should know.
+
+    Returns:
+        The steps that will be taken.
+    """
+    heard = request.heard(model)
+    model.conditioner.check_asked(heard)
+    check_null(model, plan.guidance)
+    times = plan.times(model.denoiser.schedule, model.denoiser.variance)
+    if request.start is not None:
+        times = part_of(times, request.strength)
+    for member in model.conditioner.members.values():
+        for key in WORDS:
+            if key in heard and member.reads == (key,):
+                _try(member, key, heard[key], plan.batch)
+    frame = Frame.of(model, request.height, request.width)
+    window = plan.windows(model, frame.padded_height, frame.padded_width)
+    for told in _remarks(model, request, heard, len(times) - 1, window):
+        console().print(f"  {told}", markup=False)
+    return len(times) - 1
+
+
+@torch.no_grad()
+def _try(member: Module, key: str, values: Sequence[Any], batch: int) -> None:
+    """Every different wish once; one that is not understood would else be met after the first pictures."""
+    different = [*dict.fromkeys(values)]
+    for first in range(0, len(different), batch):
+        member({key: different[first : first + batch]})
+
+
+def _remarks(
+    model: LatentDiffusion, request: Request, heard: Mapping[str, Any], steps: int, window: int | None
+) -> Iterator[str]:
+    unheard = model.conditioner.unheard(heard)
+    if unheard:
+        yield f"in no caption of the training set: {', '.join(unheard)}; the model can only guess what to draw"
+    if "hole" in request.wishes and "hole" not in heard:
+        yield (
+            "this model was not trained to complete pictures: what is known is kept at every step, and seams may show"
+            + training("hole")
+        )
+    if request.start is not None and steps == 0:
+        yield f"strength {request.strength:g} leaves no step to take: the picture passes through the autoencoder alone"
+    if window is not None:
+        yield (
+            f"{request.width} x {request.height} is large: it is sampled in overlapping windows of {window} pixels"
+            + (", and what is wished for is drawn in each of them" if set(WORDS) & set(heard) else "")
+        )
+
+
+class _Sheet:
+    """The first pictures, small, each behind drawings of what was asked for if that can be drawn."""
+
+    def __init__(self, model: LatentDiffusion, request: Request, labels: Sequence[str]) -> None:
+        self._conditioner, self._request, self._labels = model.conditioner, request, labels
+        self._cells: list[Tensor] = []
+        self._captions: list[str] = []
+        self._drawings = 0
+
+    def add(self, k: int, image: Tensor) -> None:
+        """Sample k."""
+        if k >= SHOWN:
+            return
+        start = {} if self._request.start is None else {"picture": self._request.start}
+        wishes = {key: values[k : k + 1] for key, values in self._request.wishes.items()}
+        asked = start | {key: row[0] for key, row in drawings(wishes, self._conditioner).items()}
+        self._drawings = len(asked)
+        self._cells += (
+            [*sheet({key: [cell] for key, cell in (asked | {"": image}).items()})] if asked else [_small(image)]
+        )
+        self._captions += [*(key.replace("_", " ") for key in asked), self._labels[k]]
+
+    def drawn(self) -> PILImage.Image:
+        """All of them."""
+        each = self._drawings + 1
+        columns = each * max(1, CELLS // each) if self._drawings else None
+        return grid(torch.stack(self._cells), columns=columns, captions=self._captions)
+
+
+def _small(image: Tensor) -> Tensor:
+    height, width = image.shape[-2:]
+    scale = CELL / max(height, width)
+    if scale >= 1:
+        return image
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    return F.interpolate(image[None], size, mode="bicubic", antialias=True)[0].clamp(-1, 1)

@@ -37,8 +37,8 @@ from calotype.training.trainer import TrainerConfig
 ALL = (
     "The network predicts noise, on the plain squared error, with averaged weights; AdamW at its usual settings, "
     "gradients as long as they are. As everywhere here, latents have zero mean and unit variance in every channel, "
-    "where the paper scales those of kl-f8 alone, by one number. Pictures are mirrored at random, scaled by Lanczos, and "
-    "cut in the middle where latents are computed in advance; all latents are then held in memory."
+    "where the paper scales those of kl-f8 alone, by one number. Pictures are mirrored at random, scaled by Lanczos, "
+    "and cut in the middle where latents are computed in advance; all of them are then held in memory."
 )
 """What holds for every row."""
 

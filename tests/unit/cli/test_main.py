@@ -114,7 +114,8 @@ print(json.dumps([code, sorted(sys.modules), used.ru_utime + used.ru_stime, text
         ["--help"],
         ["--version"],
         *([*verb.split(), "--help"] for verb in ("demo", "data show", "train", "train autoencoder", "train diffusion")),
-        *([verb, "--help"] for verb in ("sample", "reconstruct", "evaluate", "recipes", "components")),
+        *([verb, "--help"] for verb in ("sample", "edit", "inpaint", "upscale", "synthesize", "layout")),
+        *([verb, "--help"] for verb in ("reconstruct", "evaluate", "recipes", "components")),
     ],
     ids=" ".join,
 )

@@ -15,8 +15,9 @@ import calotype.recipes
 from calotype.cli import main
 from calotype.diffusion.grids import UniformGrid
 from calotype.diffusion.guidance import ClassifierFree
-from calotype.diffusion.samplers import DDIM
+from calotype.diffusion.samplers import DDIM, DPMpp2M
 from calotype.generation.generate import Plan
+from calotype.jobs.asked import Asked
 from calotype.recipes import recipe
 
 
@@ -96,8 +97,10 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], di
 
 
 RUN = Path("runs/x")
-SAMPLE = {"captions": [], "classes": [], "n": 16, "plan": Plan(), "seed": 0, "out": None}
-SAMPLE |= {"classifier": None, "classifier_scale": 1.0}
+SAMPLE = {"n": 16, "plan": Plan(), "seed": 0, "out": None, "name": "samples"}
+FEW = SAMPLE | {"n": 4}
+AS_IT_IS = Plan(guidance=ClassifierFree(1.0))
+IMAGE, MASK, BOXES = Path("a b.png"), Path("m.png"), Path("boxes.json")
 EVALUATE = {"side": None, "limit": None, "perceptual": "lite0", "weights": None, "out": None}
 
 
@@ -138,13 +141,13 @@ EVALUATE = {"side": None, "limit": None, "perceptual": "lite0", "weights": None,
             ("train_classifier", (ClassifierRun(Data("p"), "pixels"), Path("runs/names")), {}),
             "sample RUN --class NAME --classifier runs/names",
         ),
-        ("sample runs/x", ("sample", (RUN,), SAMPLE), "sample runs/x -n 16 --seed 1"),
+        ("sample runs/x", ("sample", (RUN, Asked()), SAMPLE), "sample runs/x -n 16 --seed 1"),
         (
             "sample runs/x --class cat --classifier runs/c --classifier-scale 2.5",
             (
                 "sample",
-                (RUN,),
-                SAMPLE | {"classes": ["cat"], "classifier": Path("runs/c"), "classifier_scale": 2.5},
+                (RUN, Asked(classes=["cat"], classifier=Path("runs/c"), classifier_scale=2.5)),
+                SAMPLE,
             ),
             "--class cat --classifier runs/c --classifier-scale 2.5 -n 16 --seed 1",
         ),
@@ -153,19 +156,62 @@ EVALUATE = {"side": None, "limit": None, "perceptual": "lite0", "weights": None,
             " --grid uniform --seed 7 -n 4 --out o.png --batch 2",
             (
                 "sample",
-                (RUN,),
+                (RUN, Asked(captions=["a red heart", "b"], classes=["cat"])),
                 {
-                    "captions": ["a red heart", "b"],
-                    "classes": ["cat"],
                     "n": 4,
                     "plan": Plan(DDIM(), UniformGrid(), ClassifierFree(1.5), 9, 2),
                     "seed": 7,
                     "out": Path("o.png"),
-                    "classifier": None,
-                    "classifier_scale": 1.0,
+                    "name": "samples",
                 },
             ),
             "--class cat --scale 1.5 --steps 9 --sampler ddim --grid uniform -n 4 --seed 8",
+        ),
+        (
+            "sample runs/x --height 32 --width 64 --window 32 --image 'a b.png' --mask m.png --low-res a.png",
+            (
+                "sample",
+                (RUN, Asked(height=32, width=64, image=IMAGE, mask=MASK, low_res=Path("a.png"))),
+                SAMPLE | {"plan": Plan(window=32)},
+            ),
+            "--low-res a.png --image 'a b.png' --mask m.png --height 32 --width 64 --window 32 -n 16 --seed 1",
+        ),
+        (
+            "edit runs/x 'a b.png' --strength 0.5 --caption cat sampler.eta=0.5",
+            (
+                "sample",
+                (RUN, Asked(captions=["cat"], start=IMAGE, strength=0.5)),
+                FEW | {"plan": Plan(DPMpp2M(eta=0.5)), "name": "edit-a b"},
+            ),
+            "edit runs/x 'a b.png' sampler.eta=0.5 --strength 0.5 --caption cat -n 4 --seed 1",
+        ),
+        (
+            "inpaint runs/x 'a b.png' m.png --renoised -n 2 --seed 3",
+            (
+                "sample",
+                (RUN, Asked(image=IMAGE, mask=MASK, renoised=True)),
+                FEW | {"n": 2, "seed": 3, "name": "inpaint-a b-m"},
+            ),
+            "inpaint runs/x 'a b.png' m.png --renoised -n 2 --seed 4",
+        ),
+        (
+            "upscale runs/x 'a b.png' --noise-level 0.25",
+            (
+                "sample",
+                (RUN, Asked(low_res=IMAGE, noise_level=0.25)),
+                SAMPLE | {"n": 1, "plan": AS_IT_IS, "name": "upscale-a b"},
+            ),
+            "upscale runs/x 'a b.png' --noise-level 0.25 -n 1 --seed 1",
+        ),
+        (
+            "synthesize runs/x m.png --scale 3",
+            ("sample", (RUN, Asked(label_map=MASK)), FEW | {"name": "synthesize-m"}),
+            "synthesize runs/x m.png --scale 3 -n 4 --seed 1",
+        ),
+        (
+            "layout runs/x boxes.json",
+            ("sample", (RUN, Asked(layout=BOXES)), FEW | {"name": "layout-boxes"}),
+            "layout runs/x boxes.json -n 4 --seed 1",
         ),
         (
             "reconstruct runs/x a.png b.png --out o.png",
@@ -265,6 +311,10 @@ USAGE = {
     "sample runs/x --scale inf": "inf is no finite number",
     "sample": "missing argument",
     "sample runs/x -n 0": "'-n'",
+    "edit runs/x": "missing argument",
+    "edit runs/x a.png --strength 1.5": "'--strength'",
+    "inpaint runs/x a.png": "missing argument",
+    "inpaint runs/x a.png m.png --mask m.png": "--mask",
     "sample runs/x --steps 0": "'--steps'",
     "sample runs/x extra": "extra",
     "sample runs/x --caption": "requires an argument",
