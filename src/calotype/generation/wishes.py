@@ -60,7 +60,9 @@ def drawings(wishes: Mapping[str, Sequence[Any]], conditioner: Conditioners) -> 
 
 
 def colour(k: int) -> tuple[int, int, int]:
-    """A colour for class k; neighbours differ much."""
+    """A colour for class k; neighbours differ much, and the first, often a background, is grey."""
+    if k == 0:
+        return 150, 152, 156
     r, g, b = colorsys.hsv_to_rgb(k * 0.618034 % 1, 0.55 + 0.35 * (k % 2), 0.85)
     return round(255 * r), round(255 * g), round(255 * b)
 
