@@ -20,8 +20,9 @@ from calotype.data.source import Source
 from calotype.data.subset import Subset
 from calotype.errors import UserError
 from calotype.evaluation.runner import ReconstructionScores, score_reconstruction
-from calotype.generation.generate import Plan, generate
+from calotype.generation.generate import Plan
 from calotype.generation.images import grid, save_png
+from calotype.generation.request import Request, fulfil
 from calotype.generation.wishes import drawings, sheet, texts
 from calotype.model import LatentDiffusion
 from calotype.registry import to_plain
@@ -166,10 +167,10 @@ def in_pairs(x: Tensor, y: Tensor, batch: int = 64) -> Iterator[tuple[Tensor, Te
 def sample_images(
     model: LatentDiffusion, wishes: Mapping[str, Sequence[Any]], plan: Plan, n: int, *, seed: int, what: str
 ) -> Tensor:
-    """n pictures (n, 3, H, W) on the CPU, with progress shown."""
+    """n pictures (n, 3, H, W) of the side of training, on the CPU, with progress shown; known pixels are put back."""
     done = []
     with counting(what, n * plan.steps) as advance:
-        for update in generate(model, wishes, plan, n=n, seed=seed):
+        for update in fulfil(model, Request(n, model.side, model.side, wishes), plan, seed=seed):
             advance(len(update.x_0))
             if update.image is not None:
                 done.append(update.image.cpu())
