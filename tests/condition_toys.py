@@ -7,6 +7,7 @@ from tests.encoder_toys import LENGTH, encoder
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from calotype.conditioning.box_map import BoxMapConfig
 from calotype.conditioning.boxes import BoxesConfig
 from calotype.conditioning.class_label import ClassLabelConfig
 from calotype.conditioning.class_vector import ClassVectorConfig
@@ -79,6 +80,7 @@ BATCH = {"caption": CAPTIONS, "label": torch.tensor([0, 1, 0, -1])}
 EVERYTHING = BATCH | {
     "layout": [Layout((Box(k % 2, 0.0, 0.0, 0.5, 0.25 * (k + 1)),)) for k in range(4)],
     "label_map": ((draw(4, SIDE, SIDE, seed=1) + 1) * 1.5).to(torch.uint8).clamp(max=2),
+    "box_map": (draw(4, SIDE, SIDE, seed=7) + 1).to(torch.uint8).clamp(max=1),
     "low_resolution": draw(4, 3, SIDE // 4, SIDE // 4, seed=2),
     "noise_level": torch.tensor([0.0, 0.25, 0.5, 1.0]),
     "image": draw(4, 3, SIDE, SIDE, seed=3),
@@ -91,6 +93,7 @@ EVERYTHING = BATCH | {
 TOYS: dict[str, Callable[[], ConditionerConfig]] = {
     "text": lambda: TextConfig(width=16, depth=1, heads=2, length=12, vocabulary=400),
     "frozen_text": lambda: FrozenTextConfig(encoder=str(encoder("bert")), length=LENGTH, width=16),
+    "box_map": lambda: BoxMapConfig(channels=2),
     "boxes": lambda: BoxesConfig(width=16, objects=3, frequencies=4),
     "class_label": lambda: ClassLabelConfig(width=16),
     "class_vector": lambda: ClassVectorConfig(width=8),

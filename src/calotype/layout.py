@@ -5,8 +5,12 @@ Coordinates are relative to the picture: (0, 0) is its top left corner, (1, 1) i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from calotype.errors import UserError
 
@@ -114,6 +118,18 @@ class Layout:
             min(1.0, self.window.y0 + height * window.y1),
         )
         return Layout(tuple(box for box in seen if box is not None and box.area >= least), within)
+
+    def painted(self, height: int, width: int) -> NDArray[np.uint8]:
+        """Its boxes as a label map (height, width): the class of the smallest box over a pixel's middle, `UNLABELLED`
+        where there is none."""
+        areas = np.full((height, width), UNLABELLED, np.uint8)
+        for box in sorted(self.boxes, key=lambda box: -box.area):
+            (top, bottom), (left, right) = (
+                (math.ceil(low * n - 0.5), math.ceil(high * n - 0.5))
+                for low, high, n in ((box.y0, box.y1, height), (box.x0, box.x1, width))
+            )
+            areas[top:bottom, left:right] = box.label
+        return areas
 
     def mirrored(self) -> Layout:
         """In the mirror image: what is seen through the mirrored window of the mirrored original."""

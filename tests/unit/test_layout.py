@@ -3,7 +3,7 @@
 import pytest
 
 from calotype.errors import UserError
-from calotype.layout import Box, Layout, Window, check_labels
+from calotype.layout import UNLABELLED, Box, Layout, Window, check_labels
 
 BOX = Box(3, 0.25, 0.5, 0.75, 1.0)
 
@@ -54,3 +54,18 @@ def test_a_class_must_be_known() -> None:
     check_labels([BOX], ["a", "b", "c", "d"])
     with pytest.raises(UserError, match=r"a box has the class 3, but there are 2: 0 \.\.\. 1"):
         check_labels([BOX], ["a", "b"])
+
+
+def test_boxes_are_painted_over_the_middles_of_pixels_the_smallest_on_top() -> None:
+    layout = Layout((Box(2, 0.25, 0.25, 0.75, 0.5), Box(1, 0.0, 0.0, 1.0, 0.5), Box(0, 0.9, 0.9, 0.95, 0.95)))
+    x = UNLABELLED
+    assert layout.painted(4, 4).tolist() == [[1, 1, 1, 1], [1, 2, 2, 1], [x] * 4, [x] * 4], (
+        "one is under a pixel's middle"
+    )
+    assert layout.painted(100, 100)[92, 92] == 0
+    assert Layout().painted(2, 3).tolist() == [[x] * 3] * 2
+
+
+def test_a_painted_mirror_image_is_the_mirrored_painting() -> None:
+    layout = Layout((Box(2, 0.21, 0.3, 0.68, 0.52), Box(1, 0.0, 0.1, 0.47, 0.9)))
+    assert (layout.mirrored().painted(37, 41) == layout.painted(37, 41)[:, ::-1]).all()

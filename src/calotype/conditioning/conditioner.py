@@ -4,6 +4,7 @@ A conditioner reads named entries of a batch and fills routes of the network:
 
     caption, label         what a picture shows, in words or as a class
     layout                 boxes with classes (`calotype.layout`)
+    box_map                (B, H, W) uint8: the layout, painted (`Layout.painted`); 255 = no box
     label_map              (B, H, W) uint8: the area that every pixel belongs to, 255 = none
     low_resolution         (B, 3, h, w) in [-1, 1]: the picture, smaller and worse
     image, hole            (B, 3, H, W) in [-1, 1] and (B, 1, H, W) bool, TRUE IN THE HOLE: a picture to be completed
@@ -203,7 +204,8 @@ class Conditioners(nn.Module):
     @property
     def names(self) -> dict[str, Sequence[str]]:
         """Entry -> the classes that numbers in it stand for, where there are any."""
-        return {key: m.names for _, m in self._each() for key in m.reads if m.names}
+        found = {key: m.names for _, m in self._each() for key in m.reads if m.names}
+        return {"layout": found["box_map"], **found} if "box_map" in found else found  # one is made of the other
 
     @property
     def knows_null(self) -> bool:

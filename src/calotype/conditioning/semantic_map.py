@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,25 @@ from calotype.layout import UNLABELLED
 from calotype.nn.sizes import WIDEST, check_sizes
 
 
+class AreasConfig(Protocol):
+    """What a `SemanticMap` is built from."""
+
+    @property
+    def channels(self) -> int:
+        """That areas are told apart by."""
+        ...
+
+    @property
+    def drop(self) -> float:
+        """Probability of dropping the map alone."""
+        ...
+
+    @property
+    def guided(self) -> bool:
+        """Whether guidance strengthens the map."""
+        ...
+
+
 class SemanticMap(OfPictures):
     """ "label_map" (B, H, W) uint8 -> spatial (B, channels, H / factor, W / factor).
 
@@ -36,12 +55,12 @@ class SemanticMap(OfPictures):
         config: sizes.
         areas: their names; area k is row k.
         latents: at whose resolution the map is needed.
+        entry: of the batch that is read.
     """
 
-    reads = ("label_map",)
-
-    def __init__(self, config: SemanticMapConfig, areas: Sequence[str], latents: Latents) -> None:
+    def __init__(self, config: AreasConfig, areas: Sequence[str], latents: Latents, entry: str = "label_map") -> None:
         super().__init__(config.drop, config.guided)
+        self.reads = (entry,)
         self.areas, self.factor = tuple(areas), latents.factor
         self.embedding = nn.Embedding(len(self.areas), config.channels)  # of unit size, as latents are
 
@@ -56,15 +75,16 @@ class SemanticMap(OfPictures):
 
     def forward(self, batch: Mapping[str, Any]) -> Condition:
         """Raises `UserError` for values that are no area, and for sides that do not fit the latents."""
-        ids = self.stacked(batch, "label_map").long()
+        [entry] = self.reads
+        ids = self.stacked(batch, entry).long()
         if ids.dim() != 3:
-            raise UserError(f"'label_map' must have one number for every pixel, (H, W), got {tuple(ids.shape[1:])}")
-        check_sides("'label_map'", ids.shape[1], ids.shape[2], self.factor)
+            raise UserError(f"{entry!r} must have one number for every pixel, (H, W), got {tuple(ids.shape[1:])}")
+        check_sides(repr(entry), ids.shape[1], ids.shape[2], self.factor)
         labelled = ids != UNLABELLED
         wrong = labelled & ((ids < 0) | (ids >= len(self.areas)))
         if wrong.any():
             raise UserError(
-                f"'label_map' has the value {int(ids[wrong][0])}; this model knows 0 ... {len(self.areas) - 1}, and "
+                f"{entry!r} has the value {int(ids[wrong][0])}; this model knows 0 ... {len(self.areas) - 1}, and "
                 f"{UNLABELLED} for pixels without an area"
             )
         rows: Tensor = self.embedding(ids.where(labelled, 0)) * labelled[..., None]

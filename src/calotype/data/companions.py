@@ -70,6 +70,18 @@ class Layouts(Companion):
 
 
 @dataclass(frozen=True)
+class BoxMaps(Companion):
+    """Its boxes as a label map: (B, H, W) uint8."""
+
+    def of(self, cut: Cut, random: Random) -> Pixels:
+        height, width, _ = cut.pixels.shape
+        return cut.layout.painted(height, width)
+
+    def stack(self, values: Sequence[Pixels]) -> Tensor:
+        return torch.from_numpy(np.stack(values))
+
+
+@dataclass(frozen=True)
 class LabelMaps(Companion):
     """The area of every pixel: (B, H, W) uint8."""
 
@@ -167,7 +179,7 @@ def companions_of(
     """
     found: dict[str, Companion] = {"image": Pictures(), "reference": Pictures()}
     if source.objects:
-        found["layout"] = Layouts()
+        found |= {"layout": Layouts(), "box_map": BoxMaps()}
     if source.areas:
         found["label_map"] = LabelMaps()
     if source.paired:

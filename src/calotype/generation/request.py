@@ -23,13 +23,14 @@ from calotype.autoencoder.tiling import Bounded
 from calotype.diffusion.wrappers import keep_known, keep_known_renoised, latent_mask, paste
 from calotype.generation.frame import Frame
 from calotype.generation.generate import Plan, Start, Steer, Update, generate
+from calotype.layout import Layout
 from calotype.model import LatentDiffusion
 from calotype.rng import SampleNoise, fold
 from calotype.types import Denoise, Image, Latent
 
 Value = TypeVar("Value")
 
-OF_PICTURE_SIZE = ("image", "hole", "label_map", "conditioning_image")
+OF_PICTURE_SIZE = ("image", "hole", "label_map", "box_map", "conditioning_image")
 """Entries that are as large as the picture."""
 
 MARGIN = 1
@@ -59,10 +60,17 @@ class Request:
     renoised: bool = False
 
     def heard(self, model: LatentDiffusion) -> dict[str, Sequence[Any]]:
-        """The wishes that the model is told: all, but for a picture with a hole where it cannot read one."""
-        if "hole" in model.conditioner.reads:
-            return dict(self.wishes)
-        return {key: values for key, values in self.wishes.items() if key not in ("image", "hole")}
+        """The wishes that the model is told: all, but for a picture with a hole where it cannot read one, and with a
+        layout painted where it reads that."""
+        reads, told = model.conditioner.reads, dict(self.wishes)
+        if "layout" in told and "box_map" in reads:
+            told["box_map"] = each(self._painted, told["layout"])
+        silent = {key for key in ("image", "hole") if "hole" not in reads}
+        silent |= {key for key in ("layout",) if "box_map" in reads and key not in reads}
+        return {key: values for key, values in told.items() if key not in silent}
+
+    def _painted(self, layout: Layout) -> Tensor:
+        return torch.from_numpy(layout.painted(self.height, self.width))
 
 
 def fulfil(

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from calotype.conditioning.box_map import BoxMapConfig
+from calotype.conditioning.boxes import BoxesConfig
 from calotype.conditioning.class_label import ClassLabelConfig
 from calotype.conditioning.conditioner import ConditionerConfig
 from calotype.conditioning.conditioning_image import ConditioningImageConfig
@@ -52,10 +54,10 @@ OPTIONS = {
 VERBS = {"low_resolution": "upscale", "label_map": "synthesize", "layout": "layout"}
 """The verbs for models that take these entries; sample, edit and inpaint serve every model."""
 
-MAKERS: Mapping[str, type[ConditionerConfig]] = {
+MAKERS: Mapping[str, type[ConditionerConfig] | tuple[type[ConditionerConfig], ...]] = {
     "caption": TextConfig,
     "label": ClassLabelConfig,
-    "layout": LayoutConfig,
+    "layout": (LayoutConfig, BoxesConfig, BoxMapConfig),
     "label_map": SemanticMapConfig,
     "low_resolution": LowResolutionConfig,
     "noise_level": LowResolutionConfig,
@@ -151,6 +153,7 @@ def check_kind(model: LatentDiffusion, asked: Asked) -> None:
     fits, or which recipe trains a model that does. Any model completes a picture."""
     reads = model.conditioner.reads
     anyway = {"image", "hole"} | ({"label"} if asked.classifier is not None else set())
+    anyway |= {"layout"} if "box_map" in reads else set()
     entries = asked.entries()
     for key, given in entries.items():
         if given and key not in reads and key not in anyway:

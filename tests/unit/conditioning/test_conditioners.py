@@ -211,7 +211,7 @@ def test_all_of_them_condition_one_network(guided: bool) -> None:
     """Forward and backward with some wishes dropped, then both sides of classifier-free guidance in one call."""
     c = everything(guided)
     routes = c.routes()
-    assert (routes.tokens, routes.vector) == (16, 8 + 6 + 5) and routes.spatial == 3 + 3 + 5 + 4
+    assert (routes.tokens, routes.vector) == (16, 8 + 6 + 5) and routes.spatial == 2 + 3 + 3 + 5 + 4
     network = UNetConfig(
         4 + routes.spatial,
         4,

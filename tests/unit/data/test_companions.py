@@ -16,7 +16,10 @@ from calotype.data.view import Augment, Cut, View
 from calotype.layout import Layout
 
 ALL = companions_of(SOURCE, BSR(4), 0.5, Scaled(Boxes(), 256))
-LIKE = {"image", "reference", "layout", "label_map", "conditioning_image", "low_resolution", "noise_level", "hole"}
+LIKE = {
+    *("image", "reference", "layout", "box_map", "label_map"),
+    *("conditioning_image", "low_resolution", "noise_level", "hole"),
+}
 
 
 def test_every_kind_is_offered_where_the_source_has_it() -> None:
@@ -38,6 +41,7 @@ def test_shapes_and_types() -> None:
         "reference": square,
         "conditioning_image": square,
         "label_map": (4, 32, 32),
+        "box_map": (4, 32, 32),
         "low_resolution": (4, 3, 8, 8),
         "noise_level": (4,),
         "hole": (4, 1, 32, 32),

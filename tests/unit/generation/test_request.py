@@ -17,6 +17,7 @@ from calotype.diffusion.samplers import DDPM
 from calotype.generation.generate import Plan
 from calotype.generation.images import to_uint8
 from calotype.generation.request import Request, each, emptied, fulfil
+from calotype.layout import Box, Layout
 from calotype.model import LatentDiffusion
 
 HEIGHT, WIDTH = 13, 22
@@ -129,6 +130,19 @@ def test_pictures_with_wishes_are_seen_in_windows() -> None:
     whole, windowed = (finished(model, request, replace(PLAN, window=w)) for w in (0, 16))
     assert whole.shape == windowed.shape and not torch.equal(whole, windowed)
     assert torch.equal(whole, finished(model, request, replace(PLAN, window=32)))
+
+
+@pytest.mark.parametrize("kinds", [("boxes", "box_map"), ("box_map",)])
+def test_a_layout_is_painted_for_models_that_read_it_so(kinds: tuple[str, ...]) -> None:
+    """At the size of the picture, which the model cannot know of."""
+    model, layout = toy(*kinds), Layout((Box(1, 0.0, 0.0, 0.5, 1.0),))
+    request = Request(2, 20, 30, {"layout": [layout] * 2})
+    heard = request.heard(model)
+    assert set(heard) == {"box_map", *(("layout",) if "boxes" in kinds else ())}
+    assert torch.equal(heard["box_map"][0], torch.from_numpy(layout.painted(20, 30)))
+    assert model.conditioner.names["layout"] == ("hat", "shoe")
+    (update,) = (u for u in fulfil(model, request, PLAN, seed=0) if u.image is not None)
+    assert update.image.shape == (2, 3, 20, 30)
 
 
 def test_each_computes_once_for_one_object() -> None:
