@@ -36,6 +36,7 @@ class BoxMapConfig:
     channels: int = 8
     drop: float = 0.0
     guided: bool = True
+    essential: ClassVar[bool] = True
     remedy: ClassVar[str] = BOXES
 
     def __post_init__(self) -> None:

@@ -110,6 +110,7 @@ class BoxesConfig:
     frequencies: int = 8
     drop: float = 0.0
     guided: ClassVar[bool] = True
+    essential: ClassVar[bool] = True
     remedy: ClassVar[str] = BOXES
 
     def __post_init__(self) -> None:

@@ -82,6 +82,7 @@ class ClassNamesConfig(ABC):
     width: int = 256
     drop: float = 0.0
     guided: ClassVar[bool] = True
+    essential: ClassVar[bool] = False
     remedy: ClassVar[str] = "put the pictures in one folder per class, or name a 'label' in metadata.jsonl"
 
     def __post_init__(self) -> None:

@@ -130,6 +130,11 @@ class ConditionerConfig(Protocol):
         ...
 
     @property
+    def essential(self) -> bool:
+        """Whether a recipe is about this wish, and is not to be trained on data without; words and classes are not."""
+        ...
+
+    @property
     def remedy(self) -> str:
         """How data would come to have what it lacks, for a person: "put a text file beside every picture"."""
         ...

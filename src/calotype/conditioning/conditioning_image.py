@@ -64,6 +64,7 @@ class ConditioningImageConfig:
 
     drop: float = 0.0
     guided: bool = False
+    essential: ClassVar[bool] = True
     remedy: ClassVar[str] = (
         "put one for every picture into conditioning_images/ beside images/, or name them as 'conditioning_image' in "
         "metadata.jsonl"

@@ -148,6 +148,7 @@ class FrozenTextConfig:
     drop: float = 0.0
     cache: int = 512
     guided: ClassVar[bool] = True
+    essential: ClassVar[bool] = False
     remedy: ClassVar[str] = CAPTIONS
 
     def __post_init__(self) -> None:

@@ -91,6 +91,7 @@ class ImageEmbeddingConfig:
     vector: int = 0
     drop: float = 0.0
     guided: bool = True
+    essential: ClassVar[bool] = True
     remedy: ClassVar[str] = "open a source of pictures"
 
     def __post_init__(self) -> None:

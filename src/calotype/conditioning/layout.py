@@ -183,6 +183,7 @@ class LayoutConfig:
     vocabulary: int = 8192
     drop: float = 0.0
     guided: ClassVar[bool] = True
+    essential: ClassVar[bool] = True
     remedy: ClassVar[str] = BOXES
 
     def __post_init__(self) -> None:

@@ -95,6 +95,7 @@ class LowResolutionConfig:
     width: int = 256
     drop: float = 0.0
     guided: bool = False
+    essential: ClassVar[bool] = True
     remedy: ClassVar[str] = (
         "have them made: data.degradation=bicubic, and data.low_resolution_noise=0.5 where noise is to be told"
     )

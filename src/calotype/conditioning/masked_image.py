@@ -96,6 +96,7 @@ class MaskedImageConfig:
     nearest: bool = False
     drop: float = 0.0
     guided: bool = False
+    essential: ClassVar[bool] = True
     remedy: ClassVar[str] = "have some made: data.mask=mixed"
 
     def __post_init__(self) -> None:

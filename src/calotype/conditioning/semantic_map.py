@@ -113,6 +113,7 @@ class SemanticMapConfig:
     channels: int = 3
     drop: float = 0.0
     guided: bool = False
+    essential: ClassVar[bool] = True
     remedy: ClassVar[str] = (
         "put a map beside every picture (cat.labels.png for cat.jpg, one byte per pixel, 255 = no area), or name them "
         "as 'label_map' in metadata.jsonl"

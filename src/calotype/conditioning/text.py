@@ -146,6 +146,7 @@ class TextConfig:
     drop: float = 0.0
     head_width: int | None = None
     guided: ClassVar[bool] = True
+    essential: ClassVar[bool] = False
     remedy: ClassVar[str] = CAPTIONS
 
     def __post_init__(self) -> None:

@@ -267,12 +267,12 @@ def _memory() -> float:
 
 
 def _possible(config: DiffusionRun, offer: Offer) -> dict[str, ConditionerConfig]:
-    """The conditioners that the data has wishes for: a recipe with captions also serves a folder without. Those that
-    are not guided are what a recipe is about; they stay, and `Conditioners.fit` refuses the data."""
+    """The conditioners that the data has wishes for: a recipe with captions also serves a folder without. Those that a
+    recipe is about stay, and `Conditioners.fit` refuses the data."""
     possible = {}
     for name, conditioner in config.conditioners.items():
         missing = conditioner.lacks(offer)
-        if missing and conditioner.guided:
+        if missing and not conditioner.essential:
             console().print(
                 f"  {offer.source.name} has no {missing}: training without the condition {name!r}", markup=False
             )
