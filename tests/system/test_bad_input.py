@@ -202,19 +202,19 @@ ASKED = {
     "edit text text.png": "text.png is no PNG, JPEG, WEBP, BMP, GIF picture or is damaged",
     "edit text large.png": "large.png is 5000 x 5000, more than 17 megapixels; make it smaller",
     "edit text image.png --caption " + "x" * 100: "a caption is longer than the 12 word pieces",
-    "edit semantic_map image.png": "always had 'label_map' in training and cannot do without; add --label-map PNG",
+    "edit semantic_map image.png": "always had --label-map in training and cannot do without; add --label-map PNG",
     "inpaint text image.png other.png": "the picture: 20 x 12, the mask: 12 x 12 pixels); scale it to one size",
     "inpaint text image.png grey.png": "grey.png has no white pixel, so there is nothing to paint",
     "inpaint masked_image image.png clear.png": "clear.png is transparent where a mask says what is to be painted",
     "inpaint text image.png nowhere.png": "there is no file nowhere.png",
-    "upscale text image.png": "it takes 'caption', which fits the verbs sample, edit and inpaint, without --low-res",
+    "upscale text image.png": "it takes --caption, which fits the verbs sample, edit and inpaint, without --low-res",
     "upscale low_resolution large.png": "large.png is 5000 x 5000, more than 1 megapixels",
-    "upscale low_resolution image.png --noise-level 0.5": "this model was not trained with 'noise_level'",
+    "upscale low_resolution image.png --noise-level 0.5": "this model was not trained with --noise-level",
     "synthesize text grey.png": "one that takes it is trained by `calotype train diffusion --recipe small-semantic`",
     "synthesize semantic_map seven.png": "seven.png has the label 7, but there are 3 areas: 0 ... 2, or 255 for none",
     "synthesize semantic_map deep.png": "deep.png is a PNG of kind I;16B; a label map is 8-bit grey or has a palette",
     "synthesize semantic_map image.png": "image.png is a PNG of kind RGB; a label map is 8-bit grey or has a palette",
-    "layout text many.json": "this model was not trained with 'layout': it takes 'caption'",
+    "layout text many.json": "this model was not trained with --layout: it takes --caption",
     "layout layout outside.json": "a box must lie inside the picture, corners in [0, 1]",
     "layout layout unknown.json": "unknown class of objects 'hta'; did you mean 'hat'?",
     "layout layout many.json --batch 1": "a layout has 3 boxes, this model takes 2 at most; leave out the smallest",
@@ -470,7 +470,7 @@ METADATA: dict[str, tuple[bytes, str]] = {
     "deep": (b"[" * 100_000, "line 1 is not JSON"),
     "odd name": (b'{"file_name": "\\u0000"}', "there is no file"),
     "long name": (b'{"file_name": "' + b"a" * 5000 + b'"}', "there is no file"),
-    "folder": (b'{"file_name": "."}', "there is no file '.'"),
+    "folder": (b'{"file_name": "."}', "'.' is no ordinary file; name one"),
 }
 
 
@@ -588,8 +588,8 @@ def test_wishes_that_a_model_does_not_take(fails: Line, world: World, tmp_path: 
     words = ["--config", str(tmp_path / "run.yaml"), "conditioners.caption=null", "conditioners.class=null"]
     assert main(["train", "diffusion", *words, "--out", str(plain)]) == 0
     told = fails("sample", plain, "--caption", "a cat")
-    assert "not trained with 'caption': it takes no condition at all, which fits the verbs sample, edit and" in told
-    assert "not trained with 'label'" in fails("sample", plain, "--class", "cats")
+    assert "not trained with --caption: it takes no condition at all, which fits the verbs sample, edit and" in told
+    assert "not trained with --class" in fails("sample", plain, "--class", "cats")
     told = fails("sample", world.diffusion, "--class", "circle", "--out", tmp_path / "x.png")
     assert "unknown class 'circle'; did you mean 'circles'?" in told
     assert not (tmp_path / "x.png").exists() and not (tmp_path / "x").exists()

@@ -129,7 +129,7 @@ def test_a_model_without_classes_is_guided_towards_them(
     config = tiny_diffusion(world.pictures, str(world.autoencoder), steps=2)
     train_diffusion(replace(config, conditioners={}), tmp_path / "run")
     assert developed("a", tmp_path / "run", classifier=trained).exists()
-    with pytest.raises(UserError, match="not trained with 'label'"):
+    with pytest.raises(UserError, match="not trained with --class"):
         developed("b", tmp_path / "run")
 
 

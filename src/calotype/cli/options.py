@@ -25,6 +25,9 @@ from calotype.cli.checks import finite, loudness, png
 if TYPE_CHECKING:
     from calotype.generation.generate import Plan
 
+SEEDS = 2**63
+"""How many there are, from 0."""
+
 Run = Annotated[Path, typer.Argument(help="A run's folder of the second stage, or the demo's.")]
 
 
@@ -146,7 +149,7 @@ class Sampling:
     n: Annotated[
         int, typer.Option("-n", min=1, max=10_000, help="Number of pictures; wishes are repeated in turn.")
     ] = 16
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Same seed, same pictures.")] = 0
+    seed: Annotated[int, typer.Option(min=0, max=SEEDS - 1, help="Same seed, same pictures.")] = 0
     out: Annotated[
         Path | None,
         typer.Option(callback=png, help="The sheet, a PNG file; single pictures go beside it. By default in RUN."),
@@ -194,7 +197,13 @@ def said(group: Any, default: Any) -> Iterator[str]:
             yield name
             continue
         for each in value if isinstance(value, list) else [value]:
-            yield from (name, f"{each:g}" if isinstance(each, float) else str(each))
+            yield from (name, _exactly(each) if isinstance(each, float) else str(each))
+
+
+def _exactly(value: float) -> str:
+    """The shortest text that is read as this number."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 def grouped(verb: Callable[..., None]) -> Callable[..., None]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from calotype.cli.options import Change, Completion, Run, Sampling, Size, Wishes, grouped, said
+from calotype.cli.options import SEEDS, Change, Completion, Run, Sampling, Size, Wishes, grouped, said
 from calotype.cli.say import next_command
 
 MANY, FEW = Sampling(), Sampling(n=4)
@@ -118,9 +119,17 @@ def _develop(verb: str, run: Path, files: dict[str, Path], sampling: Sampling, u
     from calotype.jobs.sample import sample as job
 
     given = {name: value for group in groups for name, value in vars(group).items() if value is not None}
-    name = "-".join([verb, *(path.stem for path in files.values())]) if files else "samples"
-    asked = Asked(**{**given, **files})
-    job(run, asked, n=sampling.n, plan=plan, seed=sampling.seed, out=sampling.out, name=name)
+    asked, name = Asked(**{**given, **files}), verb if files else "samples"
+    made = job(run, asked, n=sampling.n, plan=plan, seed=sampling.seed, out=sampling.out, name=name)
+    if not made.guided:
+        if sampling.scale not in (1.0, usual.scale):
+            typer.echo("  this model has no wish that guidance could strengthen; --scale has no effect")
+        sampling = replace(sampling, scale=usual.scale)
+    seed, comment = (sampling.seed + 1) % SEEDS, "other pictures of the same"
+    if made.steps == 0:  # a seed would change nothing
+        further = 0.5 if plan.steps > 1 else 1.0
+        groups = tuple(replace(g, strength=further) if isinstance(g, Change) else g for g in groups)
+        seed, comment = sampling.seed, "further away from the picture"
     next_command(
         verb,
         run,
@@ -131,6 +140,6 @@ def _develop(verb: str, run: Path, files: dict[str, Path], sampling: Sampling, u
         "-n",
         sampling.n,
         "--seed",
-        sampling.seed + 1,
-        comment="other pictures of the same",
+        seed,
+        comment=comment,
     )

@@ -73,10 +73,11 @@ def diffusion(
     _need(run.autoencoder, "which autoencoder to use", "--autoencoder RUN (or --autoencoder pixels)")
     out = out or Path("runs") / name
 
+    from calotype.jobs.asked import asking
     from calotype.jobs.train import train_diffusion
 
     train_diffusion(run, out)
-    next_command("sample", out, comment="pictures")
+    next_command(*asking(out, run.conditioners.values()), comment="pictures")
 
 
 @app.command()

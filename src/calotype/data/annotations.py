@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import Image
 
-from calotype.data.names import printable, tidy
+from calotype.data.names import printable, strange, tidy
 from calotype.errors import UnknownName, UserError
 from calotype.layout import LEAST, Box, Layout
 
@@ -70,7 +70,7 @@ class Annotated:
     """What a file says about one picture.
 
     Args:
-        name: of the picture's file; "" if that is not said.
+        name: of the picture's file; "" if that is not said, which a wish need not.
         size: in which its boxes' pixels are counted, if that is said.
         boxes: in the file's order.
         captions: in the file's order.
@@ -86,10 +86,19 @@ class Annotated:
 
 @dataclass(frozen=True)
 class Annotations:
-    """What a COCO file holds: the names of its categories in the order of their ids, and its pictures in its order."""
+    """What a COCO file holds.
 
+    Args:
+        name: of the file.
+        categories: their names, in the order of their ids.
+        pictures: in the file's order.
+        repeated: annotations that have the id of an earlier one, and are left out: an id is given once.
+    """
+
+    name: str
     categories: tuple[str, ...]
     pictures: tuple[Annotated, ...]
+    repeated: int
 
 
 def read_coco(path: Path) -> Annotations:
@@ -110,12 +119,14 @@ def read_layouts(path: Path, classes: Sequence[str]) -> list[Layout]:
         classes: the model's; they are matched by name, whatever the case.
 
     Raises:
-        UserError: not such a file, or a box outside its picture.
-        UnknownName: a class that the model does not know.
+        UserError: not such a file, a box outside its picture, or a class that the model does not know.
     """
     value, where = _json(path, MAX_WISH_BYTES), printable(str(path))
     if isinstance(value, dict):
-        layouts = [_of_coco(picture, classes) for picture in _coco(value, where).pictures]
+        coco = _coco(value, where)
+        if coco.repeated:
+            raise UserError(f"{where}: {coco.repeated:,} annotations have the id of an earlier one; give each its own")
+        layouts = [_of_coco(picture, classes) for picture in coco.pictures]
     elif not isinstance(value, list):
         raise UserError(f'{where} holds no layouts; write [{{"class": "heart", "box": [0.1, 0.2, 0.6, 0.7]}}]')
     elif value and all(isinstance(item, list) for item in value):
@@ -163,6 +174,11 @@ class Sieve:
                 self.first = f"{box.where}, {corner_and_extent} in a picture of {size[0]} x {size[1]}"
         return tuple(kept)
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What people should know."""
+        return (f"{self.bad:,} of {self.seen:,} boxes are left out: no extent, or outside",) * (self.bad > 0)
+
     def check(self) -> None:
         """Raise `UserError` if too many were left out."""
         if self.bad > MAX_BAD * self.seen:
@@ -195,6 +211,8 @@ def _four(value: object, where: str, what: str) -> list[float]:
 
 def _json(path: Path, most: int) -> Any:
     where = printable(str(path))
+    if strange(path):  # a device would be read for ever
+        raise UserError(f"{where} is no ordinary file; put one there, or remove it")
     try:
         if path.stat().st_size > most:
             raise UserError(f"{where} has {path.stat().st_size:,} bytes, more than {most:,}; divide it")
@@ -215,7 +233,14 @@ def _coco(value: Any, where: str) -> Annotations:
     images = {key: (entry, told) for key, entry, told in _entries(value, "images", "image", where)}
     boxes: dict[Any, list[PixelBox]] = defaultdict(list)
     captions: dict[Any, list[str]] = defaultdict(list)
-    for _, entry, told in _entries(value, "annotations", "annotation", where):
+    seen: set[Any] = set()
+    repeated = 0
+    for key, entry, told in _entries(value, "annotations", "annotation", where):
+        if "id" in entry:  # else `key` counts, and may be another's id
+            if key in seen:
+                repeated += 1
+                continue
+            seen.add(key)
         image = entry.get("image_id")
         if not isinstance(image, int | str) or image not in images:
             raise UserError(f"{told} belongs to image {_shown(image)}, which is not under 'images'; add or remove it")
@@ -230,10 +255,15 @@ def _coco(value: Any, where: str) -> Annotations:
             )
         boxes[image].append(pixel_box(entry["bbox"], names[category], told))
     pictures = tuple(
-        Annotated(str(entry.get("file_name", "")), _size(entry, told), tuple(boxes[key]), tuple(captions[key]), told)
+        Annotated(_file_name(entry), _size(entry, told), tuple(boxes[key]), tuple(captions[key]), told)
         for key, (entry, told) in images.items()
     )
-    return Annotations(tuple(names.values()), pictures)
+    return Annotations(where, tuple(names.values()), pictures, repeated)
+
+
+def _file_name(entry: Mapping[str, Any]) -> str:
+    name = entry.get("file_name")
+    return name if isinstance(name, str) else ""
 
 
 def _entries(value: Mapping[str, Any], key: str, noun: str, where: str) -> Iterator[tuple[Any, dict[str, Any], str]]:
@@ -277,13 +307,13 @@ def _size(entry: Mapping[str, Any], where: str) -> Size | None:
     return width, height
 
 
-def _label(name: str, classes: Sequence[str]) -> int:
-    """Which class a name means: the one written so, else the one that differs in case alone; raises `UnknownName`."""
+def _label(name: str, classes: Sequence[str], where: str) -> int:
+    """Which class a name means: the one written so, else the one that differs in case alone; raises `UserError`."""
     if name in classes:
         return classes.index(name)
     folded = [c.casefold() for c in classes]
     if name.casefold() not in folded:
-        raise UnknownName("class of objects", _shown(name), classes)
+        raise UserError(f"{where}: {UnknownName('class of objects', _shown(name), classes)}")
     return folded.index(name.casefold())
 
 
@@ -292,7 +322,7 @@ def _of_coco(picture: Annotated, classes: Sequence[str]) -> Layout:
         raise UserError(f"{picture.where} has no 'width' and 'height'; its boxes' pixels are counted in them")
     found = []
     for box in picture.boxes:
-        seen = box.relative(_label(box.category, classes), picture.size)
+        seen = box.relative(_label(box.category, classes, box.where), picture.size)
         if seen is None or box.sticks_out(picture.size):
             raise UserError(
                 f"{box.where} lies outside the picture or has no extent: {[box.x, box.y, box.width, box.height]} in "
@@ -312,10 +342,9 @@ def _short(items: Sequence[Any], classes: Sequence[str], where: str) -> Layout:
                 "x0, y0, x1, y1 relative to the picture"
             )
         corners = _four(item["box"], told, "the corners x0, y0, x1, y1")
+        label = _label(item["class"], classes, told)
         try:
-            found.append(Box(_label(item["class"], classes), *corners))
-        except UnknownName:
-            raise
+            found.append(Box(label, *corners))
         except UserError as error:
             raise UserError(f"{told}: {error}") from error
     return Layout(tuple(found))

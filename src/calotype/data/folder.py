@@ -15,7 +15,8 @@ What belongs to a picture may lie beside it: `cat.txt`, its caption, and `cat.la
 captions. Every picture has a label map, or none has; the same holds for conditioning images.
 
 Boxes, label maps and conditioning images are of the upright picture, or of the picture as it is stored: where EXIF lets
-width and height change places, their size tells which.
+width and height change places, their size tells which. Boxes of a picture that was made smaller since are counted in
+the size that COCO's file says.
 
 Names that begin with a dot are passed over. Classes are in the order of their names; if all are numbers, in the order
 of the numbers. Classes of COCO's boxes are in the order of their ids.
@@ -24,21 +25,24 @@ of the numbers. Classes of COCO's boxes are in the order of their ids.
 from __future__ import annotations
 
 import difflib
+import fnmatch
 import hashlib
+import itertools
 import operator
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
 
-from calotype.data.annotations import Annotations, Sieve, Size, read_coco, turned
+from calotype.data.annotations import Annotated, Annotations, Sieve, Size, read_coco, turned
 from calotype.data.found import Found
+from calotype.data.frames import Frames, as_stored, by, same_shape
 from calotype.data.images import FORMATS, MAX_PIXELS, SUFFIXES, Header, open_image, read_header
 from calotype.data.label_maps import open_label_map, read_areas
 from calotype.data.metadata import METADATA, read_metadata
-from calotype.data.names import MAX_CAPTION, exists, inside, numbered, printable, tidy
+from calotype.data.names import MAX_CAPTION, below, exists, inside, numbered, ordinary, printable, strange, tidy
 from calotype.data.source import Record, Source
 from calotype.errors import BadImage, UserError
 from calotype.layout import Box
@@ -97,7 +101,7 @@ class FolderSource(Source):
             raise UserError(f"there is no folder {self.name[:200]}; name a folder of pictures, or embedded:NAME")
         if not self.path.is_dir():
             raise UserError(f"{self.path} is a file; name the folder that holds the pictures")
-        found, self.objects = _found(self.path)
+        found, self.objects, remarks = _found(self.path)
         if not found and (self.path / METADATA).is_file():
             raise UserError(f"{self.path / METADATA} is empty; fill it, or remove it to use the pictures without it")
         if not found:
@@ -107,10 +111,10 @@ class FolderSource(Source):
             )
         labels = numbered(f.label for f in found if f.label is not None)
         self.classes = tuple(labels)
-        sieve, kinds = Sieve(), {name: k for k, name in enumerate(self.objects)}
-        self._entries = [_entry(f, labels, kinds, sieve) for f in found]
+        frames, sieve, kinds = Frames(), Sieve(), {name: k for k, name in enumerate(self.objects)}
+        self._entries = [_entry(f, labels, kinds, frames, sieve) for f in found]
         sieve.check()
-        self.remarks = (f"{sieve.bad:,} of {sieve.seen:,} boxes are left out: no extent, or outside",) * (sieve.bad > 0)
+        self.remarks = (*remarks, *frames.remarks, *sieve.remarks)
         maps = self._all_or_none([e.label_map for e in self._entries], "label map")
         self.areas = read_areas(self.path, maps) if maps else ()
         self.paired = bool(self._all_or_none([e.conditioning_image for e in self._entries], "conditioning image"))
@@ -147,16 +151,16 @@ class FolderSource(Source):
         labels = _turned_alike(open_label_map(path, len(self.areas), self._max_pixels), header, operator.eq)
         if labels.size != image.size:
             raise BadImage(
-                f"{printable(str(path))} is {_by(labels.size)}, its picture {_by(image.size)}; make the label map as "
+                f"{printable(str(path))} is {by(labels.size)}, its picture {by(image.size)}; make the label map as "
                 "large as the picture"
             )
         return labels
 
     def _partner(self, path: Path, image: Image.Image, header: Header) -> Image.Image:
-        partner = _turned_alike(open_image(path, self._max_pixels), header, _same_shape)
-        if not _same_shape(partner.size, image.size):
+        partner = _turned_alike(open_image(path, self._max_pixels), header, same_shape)
+        if not same_shape(partner.size, image.size):
             raise BadImage(
-                f"{printable(str(path))} is {_by(partner.size)}, its picture {_by(image.size)}; give both one shape"
+                f"{printable(str(path))} is {by(partner.size)}, its picture {by(image.size)}; give both one shape"
             )
         return partner if partner.size == image.size else partner.resize(image.size, Image.Resampling.LANCZOS)
 
@@ -190,21 +194,24 @@ class FolderSource(Source):
 # --- what belongs to a picture --------------------------------------------------------------------------------------
 
 
-def _entry(found: Found, labels: dict[str, int], kinds: dict[str, int], sieve: Sieve) -> Entry:
+def _entry(found: Found, labels: dict[str, int], kinds: dict[str, int], frames: Frames, sieve: Sieve) -> Entry:
     boxes: tuple[Box, ...] = ()
+    frame = None
     if found.boxes:
         try:
-            boxes = sieve(found.boxes, kinds, found.frame or read_header(found.path).upright_size)
+            header = read_header(found.path)
+            frame = frames(found.frame, header, printable(found.path.name))
+            boxes = sieve(found.boxes, kinds, frame or header.upright_size)
         except BadImage:  # which is said when the picture is asked for
             boxes = ()
     label = -1 if found.label is None else labels[found.label]
     caption = _sidecar(found.path) if found.caption is None else found.caption
-    return Entry(found.path, caption, label, boxes, found.frame, found.label_map, found.conditioning_image)
+    return Entry(found.path, caption, label, boxes, frame, found.label_map, found.conditioning_image)
 
 
 def _upright_boxes(entry: Entry, header: Header) -> tuple[Box, ...]:
     """Of the picture as `open_image` gives it; they may be of the picture as it is stored."""
-    if header.turn is None or entry.frame != header.size or entry.frame == header.upright_size:
+    if header.turn is None or entry.frame is None or not as_stored(entry.frame, header):
         return entry.boxes
     return tuple(turned(box, header.turn) for box in entry.boxes)
 
@@ -216,23 +223,13 @@ def _turned_alike(image: Image.Image, header: Header, fits: Callable[[Size, Size
     return image.transpose(header.turn)
 
 
-def _same_shape(one: Size, other: Size) -> bool:
-    """Whether both have one ratio of width to height, but for a pixel of rounding."""
-    (w, h), (width, height) = one, other
-    return abs(h - height * w / width) <= 1 or abs(w - width * h / height) <= 1
-
-
-def _by(size: Size) -> str:
-    return f"{size[0]} x {size[1]}"
-
-
 # --- what a folder holds ----------------------------------------------------------------------------------------------
 
 
-def _found(folder: Path) -> tuple[list[Found], tuple[str, ...]]:
-    """The pictures, and the classes of their boxes."""
+def _found(folder: Path) -> tuple[list[Found], tuple[str, ...], list[str]]:
+    """The pictures, the classes of their boxes, and remarks about what says nothing of any picture."""
     coco, told = _coco(folder, BOXES), _coco(folder, CAPTIONS)
-    if (folder / METADATA).is_file():
+    if ordinary(folder / METADATA):
         found = read_metadata(folder)
         named = numbered(box.category for f in found for box in f.boxes or ())
     else:
@@ -242,34 +239,68 @@ def _found(folder: Path) -> tuple[list[Found], tuple[str, ...]]:
             raise UserError(f"both {folder / METADATA} and a COCO file in {folder} have boxes; keep one of them")
         found = _with_boxes(folder, found, coco)
     if told is not None:
-        captions = {_place(folder, p.name): p.captions[0] for p in told.pictures if p.captions}
+        captions = {_place(folder, p): p.captions[0] for p in told.pictures if p.captions}
         found = [replace(f, caption=captions.get(f.path)) if f.caption is None else f for f in found]
-    return [_with_companions(folder, f) for f in found], tuple(named) if coco is None else coco.categories
+    found = [_with_companions(folder, f) for f in found]
+    return found, tuple(named) if coco is None else coco.categories, [*_idle(folder, found, coco, told)]
+
+
+def _idle(folder: Path, found: list[Found], coco: Annotations | None, told: Annotations | None) -> Iterator[str]:
+    """Remarks about annotations that are there and say nothing of any picture."""
+    if coco is not None and not any(f.boxes for f in found):
+        yield f"{coco.name} has no box of any picture (captions are read from {CAPTIONS[0]})"
+    if told is not None and not any(f.caption for f in found):
+        yield f"{told.name} has no caption of any picture"
+    for file in (coco, told):
+        if file is not None and file.repeated:
+            yield f"{file.name}: {file.repeated:,} annotations have the id of an earlier one and are left out"
+    for name, used in (
+        (LABEL_MAPS, any(f.label_map for f in found)),
+        (CONDITIONING_IMAGES, any(f.conditioning_image for f in found)),
+    ):
+        if (folder / name).is_dir() and not used:
+            yield f"{name}/ holds nothing that belongs to a picture; {name}/cat.png would, to {IMAGES}/cat.jpg"
+    odd = [text for f in found if f.caption is None and strange(text := f.path.with_suffix(".txt"))]
+    if odd:
+        yield f"{printable(odd[0].name)}{_more(odd)} is no ordinary file, so its picture has no caption"
+
+
+def _more(names: Sequence[object]) -> str:
+    return f" (and {len(names) - 1:,} more)" if len(names) > 1 else ""
 
 
 def _coco(folder: Path, patterns: Sequence[str]) -> Annotations | None:
-    files = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
+    # Not by `glob`, which passes over a link in a circle: what has such a name is meant to be read.
+    known = [name for _, inner, names in itertools.islice(os.walk(folder), 1) for name in (*inner, *names)]
+    files = sorted({folder / name for pattern in patterns for name in fnmatch.filter(known, pattern)})
     if len(files) > 1:
         names = ", ".join(printable(path.name) for path in files)
         raise UserError(f"{folder} holds {names}; keep one of them, the pictures' own")
     return read_coco(files[0]) if files else None
 
 
-def _place(folder: Path, name: str) -> Path:
-    """Where a COCO file means a picture to be: in the folder, or in `images/`."""
-    within = folder / IMAGES / name
-    return within if not exists(folder / name) and exists(within) else folder / name
+def _place(folder: Path, picture: Annotated) -> Path:
+    """Where a COCO file means a picture to be: in the folder, or in `images/`. Outside, if its name is absolute so."""
+    if not picture.name:
+        raise UserError(f"{picture.where} has no 'file_name'; write the name of its file")
+    plain, within = below(folder, picture.name), folder / IMAGES / picture.name
+    return within if not exists(plain) and exists(within) else plain
 
 
 def _listed(folder: Path, coco: Annotations) -> list[Path]:
     root = folder.resolve()
-    return [inside(folder, root, str(_place(folder, p.name).relative_to(folder)), p.where) for p in coco.pictures]
+    return [inside(folder, root, _name(folder, p), p.where) for p in coco.pictures]
+
+
+def _name(folder: Path, picture: Annotated) -> str:
+    path = _place(folder, picture)
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
 
 def _with_boxes(folder: Path, found: list[Found], coco: Annotations) -> list[Found]:
     known = {}
     for picture in coco.pictures:
-        path = _place(folder, picture.name)
+        path = _place(folder, picture)
         if path in known:
             raise UserError(f"{picture.where}: {printable(picture.name)!r} is listed before; list every picture once")
         known[path] = picture

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from calotype.data.images import MAX_PIXELS, Pixels, decoding
-from calotype.data.names import printable, tidy
+from calotype.data.names import ordinary, printable, tidy
 from calotype.errors import BadImage, UserError
 from calotype.layout import UNLABELLED
 
@@ -62,7 +62,7 @@ def read_areas(folder: Path, maps: Sequence[Path]) -> tuple[str, ...]:
         UserError: a file of names that is none, or none and too many maps to look through, or no map that can be read.
     """
     listed = folder / AREAS
-    if listed.is_file():
+    if ordinary(listed):
         return _listed(listed)
     if len(maps) > MAX_COUNTED:
         raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,6 +20,25 @@ def exists(path: Path) -> bool:
         return False
 
 
+def strange(path: Path) -> bool:
+    """Whether something bears this name that is no file to be read: a folder, a device, a link in a circle."""
+    return not _is_file(path) and os.path.lexists(path)
+
+
+def ordinary(path: Path) -> bool:
+    """Whether there is such a file; raises `UserError` if what bears its name is none."""
+    if strange(path):
+        raise UserError(f"{printable(str(path))} is no ordinary file; put one there, or remove it")
+    return _is_file(path)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # see `exists`
+        return False
+
+
 def printable(name: str) -> str:
     """A name that can be shown, whatever bytes it has on disk."""
     return name.encode(errors="replace").decode()
@@ -29,24 +49,36 @@ def tidy(caption: str) -> str:
     return " ".join(printable(caption[:MAX_CAPTION]).split())
 
 
+def below(folder: Path, name: str) -> Path:
+    """Where a file of this name is, seen from a folder; the absolute name of what lies in it is as good as others."""
+    if not Path(name).is_absolute():
+        return folder / name
+    try:
+        return folder / Path(name).resolve().relative_to(folder.resolve())
+    except (OSError, ValueError, RuntimeError):  # not in it, no name at all, or a link in a circle
+        return Path(name)
+
+
 def inside(folder: Path, root: Path, name: str, where: str) -> Path:
-    """The file of this name in a folder.
+    """The file of this name in a folder, `folder / ...` even if the name is absolute.
 
     Args:
         root: the folder, resolved.
         where: what names the file, for messages.
 
     Raises:
-        UserError: it lies outside, or is not there.
+        UserError: it lies outside, is not there, or is no file.
     """
-    path, shown = folder / name, repr(printable(name[:200]))
+    path, shown = below(folder, name), repr(printable(name[:200]))
     try:
-        within, there = path.resolve().is_relative_to(root), path.is_file()
-    except (OSError, ValueError):  # too long for the file system, or with a character no name can have
-        within, there = True, False
+        within = path.resolve().is_relative_to(root)
+    except (OSError, ValueError, RuntimeError):  # too long, a character no name can have, or a link in a circle
+        within = path.is_relative_to(folder)
     if not within:
         raise UserError(f"{where}: {shown} lies outside the folder; give names inside it")
-    if not there:
+    if strange(path):
+        raise UserError(f"{where}: {shown} is no ordinary file; name one, or remove the entry")
+    if not _is_file(path):
         raise UserError(f"{where}: there is no file {shown}; correct the name or remove the entry")
     return path
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,13 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from calotype.data.images import WHITE, Pixels, square
+from calotype.data.colours import colour, coloured
+from calotype.data.images import Pixels, square
 from calotype.data.source import Record, Source
-from calotype.data.view import Cut, LabelMap, View
+from calotype.data.view import Cut, View
 from calotype.errors import BadImage
 from calotype.layout import UNLABELLED, Box
-
-GREY = (96, 96, 96)
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Summary:
         most_boxes: the boxes of the picture that has the most.
         areas: class of label maps -> its share of the pixels of all; empty without label maps.
         paired: whether there are conditioning images.
-        remarks: what the source says about itself.
+        remarks: what people should know about it.
     """
 
     name: str
@@ -100,6 +98,7 @@ def summarize(
         if i in wanted:
             label = source.classes[record.label] if record.label >= 0 else ""
             shown.append((_thumbnail(record, side), record.caption or label or record.key))
+    blank = source.areas and sizes and not labelled[:UNLABELLED].any()
     captions, labels = source.captions(), Counter(source.labels())
     summary = Summary(
         source.name,
@@ -115,7 +114,7 @@ def summarize(
         most_boxes,
         {name: float(labelled[k] / max(1, labelled.sum())) for k, name in enumerate(source.areas)},
         source.paired,
-        source.remarks,
+        (*source.remarks, *["no pixel of any label map has a label"] * bool(blank)),
     )
     return summary, shown
 
@@ -124,7 +123,7 @@ def _thumbnail(record: Record, side: int) -> Pixels:
     cut = Cut.square(record, side, View())
     panels = [_outlined(cut.pixels, cut.layout.boxes)]
     if cut.label_map is not None:
-        panels.append(_coloured(cut.label_map))
+        panels.append(coloured(cut.label_map))
     if cut.conditioning_image is not None:
         panels.append(cut.conditioning_image)
     return np.concatenate(panels, axis=1)
@@ -137,19 +136,5 @@ def _outlined(pixels: Pixels, boxes: Sequence[Box]) -> Pixels:
     for box in boxes:
         corners = (box.x0 * width, box.y0 * height, box.x1 * width - 1, box.y1 * height - 1)
         if corners[0] <= corners[2] and corners[1] <= corners[3]:  # else it is smaller than a pixel
-            draw.rectangle(corners, outline=_colour(box.label))
+            draw.rectangle(corners, outline=colour(box.label))
     return np.asarray(image)
-
-
-def _coloured(labels: LabelMap) -> Pixels:
-    palette = np.array(
-        [GREY, *map(_colour, range(UNLABELLED - 1)), WHITE], dtype=np.uint8
-    )  # the first is what is behind
-    coloured: Pixels = palette[labels]
-    return coloured
-
-
-def _colour(label: int) -> tuple[int, int, int]:
-    """Neighbouring numbers get hues far apart, by the golden ratio."""
-    red, green, blue = colorsys.hsv_to_rgb(label * 0.618 % 1, 0.85, 0.95 - 0.3 * (label % 3 == 2))
-    return round(255 * red), round(255 * green), round(255 * blue)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,11 +13,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from calotype.conditioning.conditioner import Conditioners
+from calotype.data.colours import colour, coloured
 from calotype.data.images import to_tensor
-from calotype.layout import UNLABELLED, Layout
+from calotype.layout import Box, Layout
 
 DRAWN = 256
-"""Pixels of the short side of a drawing, so that names can be read in it."""
+"""Pixels of the long side of a drawing, so that names can be read in it."""
+
+LARGEST = 512
+"""Pixels that it may have where pictures are as large."""
 
 MISSING = 0.6
 """Grey, in [-1, 1], of what is to be painted."""
@@ -41,15 +44,21 @@ def _named(label: int | str, classes: Sequence[str]) -> str:
     return "" if label == -1 else classes[label] if label < len(classes) else str(label)
 
 
-def drawings(wishes: Mapping[str, Sequence[Any]], conditioner: Conditioners) -> dict[str, list[Tensor]]:
+def drawings(
+    wishes: Mapping[str, Sequence[Any]], conditioner: Conditioners, size: tuple[int, int] | None = None
+) -> dict[str, list[Tensor]]:
     """Entry -> its drawing (3, H, W) in [-1, 1] for every sample, of the wishes that can be drawn.
 
     Args:
         conditioner: of the model that the wishes are for; it knows the names of objects and areas.
+        size: height and width of the pictures wished for, whose shape drawings of boxes get; None = square.
     """
     names = conditioner.names
+    height, width = (DRAWN, DRAWN) if size is None else size
+    scale = _bounded(max(height, width)) / max(height, width)
+    paper = max(1, round(height * scale)), max(1, round(width * scale))
     draw: dict[str, Callable[[int], Tensor]] = {
-        "layout": lambda i: layout_picture(wishes["layout"][i], names.get("layout", ())),
+        "layout": lambda i: layout_picture(wishes["layout"][i], names.get("layout", ()), paper),
         "label_map": lambda i: area_picture(wishes["label_map"][i]),
         "low_resolution": lambda i: enlarged(wishes["low_resolution"][i]),
         "hole": lambda i: torch.where(wishes["hole"][i], MISSING, wishes["image"][i]),
@@ -59,32 +68,33 @@ def drawings(wishes: Mapping[str, Sequence[Any]], conditioner: Conditioners) -> 
     return {key: [one(i) for i in range(len(wishes[key]))] for key, one in draw.items() if key in wishes}
 
 
-def colour(k: int) -> tuple[int, int, int]:
-    """A colour for class k; neighbours differ much, and the first, often a background, is grey."""
-    if k == 0:
-        return 150, 152, 156
-    r, g, b = colorsys.hsv_to_rgb(k * 0.618034 % 1, 0.55 + 0.35 * (k % 2), 0.85)
-    return round(255 * r), round(255 * g), round(255 * b)
+def layout_picture(layout: Layout, classes: Sequence[str], size: tuple[int, int] = (DRAWN, DRAWN)) -> Tensor:
+    """Boxes with their names on white, (3, height, width).
 
-
-def layout_picture(layout: Layout, classes: Sequence[str], side: int = DRAWN) -> Tensor:
-    """Boxes with their names on white, (3, side, side)."""
-    sheet = PILImage.new("RGB", (side, side), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(side // 14)
+    Args:
+        size: height and width.
+    """
+    height, width = size
+    side = max(size)
+    sheet = PILImage.new("RGB", (width, height), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(max(4, side // 14))
     for box in layout.boxes:
-        corners = (box.x0 * side, box.y0 * side, max(box.x1 * side - 1, 0), max(box.y1 * side - 1, 0))
+        corners = _corners(box, height, width)
         pen.rectangle(corners, outline=colour(box.label), width=max(2, side // 85))
         name = classes[box.label] if box.label < len(classes) else str(box.label)
         pen.text((corners[0] + side // 40, corners[1] + side // 64), name, colour(box.label), font)
     return to_tensor(np.asarray(sheet))
 
 
+def _corners(box: Box, height: int, width: int) -> tuple[float, float, float, float]:
+    """In pixels, the last ones included; Pillow wants the second corner not before the first."""
+    left, top = min(box.x0 * width, width - 1), min(box.y0 * height, height - 1)
+    return left, top, max(box.x1 * width - 1, left), max(box.y1 * height - 1, top)
+
+
 def area_picture(label_map: Tensor) -> Tensor:
     """(H, W) uint8 -> colours (3, H, W); unlabelled pixels are white."""
-    table = torch.full((256, 3), 255, dtype=torch.uint8)
-    for k in range(UNLABELLED):
-        table[k] = torch.tensor(colour(k), dtype=torch.uint8)
-    return to_tensor(table[label_map.long()].numpy())
+    return to_tensor(coloured(label_map.cpu().numpy()))
 
 
 def enlarged(image: Tensor, side: int = DRAWN) -> Tensor:
@@ -93,10 +103,20 @@ def enlarged(image: Tensor, side: int = DRAWN) -> Tensor:
     return image.repeat_interleave(factor, -2).repeat_interleave(factor, -1).clamp(-1, 1)
 
 
-def sheet(rows: Mapping[str, Sequence[Tensor]], side: int = DRAWN) -> Tensor:
-    """Rows of pictures of any size as columns of one sheet: (n rows, 3, side, side), sample by sample."""
+def sheet(rows: Mapping[str, Sequence[Tensor]], side: int | None = None) -> Tensor:
+    """Rows of pictures of any size as columns of one sheet: (n rows, 3, side, side), sample by sample.
+
+    Args:
+        side: None = the longest side there is, within `DRAWN` ... `LARGEST`.
+    """
+    if side is None:
+        side = _bounded(max((max(picture.shape[-2:]) for row in rows.values() for picture in row), default=DRAWN))
     shown = [[_fitted(picture, side) for picture in row] for row in rows.values()]
     return torch.stack([picture for column in zip(*shown, strict=True) for picture in column])
+
+
+def _bounded(side: int) -> int:
+    return min(max(side, DRAWN), LARGEST)
 
 
 def _fitted(picture: Tensor, side: int) -> Tensor:

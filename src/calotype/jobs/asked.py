@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import cycle, islice
 from pathlib import Path
@@ -51,22 +51,40 @@ OPTIONS = {
 }
 """How each entry is wished for on the command line."""
 
-VERBS = {"low_resolution": "upscale", "label_map": "synthesize", "layout": "layout"}
-"""The verbs for models that take these entries; sample, edit and inpaint serve every model."""
+MADE_OF = {"box_map": "layout"}
+"""Entries that are made of another, which is what a person wishes for."""
 
-MAKERS: Mapping[str, type[ConditionerConfig] | tuple[type[ConditionerConfig], ...]] = {
-    "caption": TextConfig,
-    "label": ClassLabelConfig,
-    "layout": (LayoutConfig, BoxesConfig, BoxMapConfig),
-    "label_map": SemanticMapConfig,
-    "low_resolution": LowResolutionConfig,
-    "noise_level": LowResolutionConfig,
-    "image": MaskedImageConfig,
-    "hole": MaskedImageConfig,
-    "conditioning_image": ConditioningImageConfig,
-    "reference": ImageEmbeddingConfig,
+VERBS: Mapping[str, tuple[str, ...]] = {
+    "hole": ("inpaint", "IMAGE", "MASK"),
+    "low_resolution": ("upscale", "IMAGE"),
+    "label_map": ("synthesize", "LABELMAP"),
+    "layout": ("layout", "BOXES.json"),
+    "conditioning_image": ("sample", "--conditioning-image", "IMAGE"),
+    "reference": ("sample", "--reference", "IMAGE"),
 }
-"""What a recipe has among its conditioners if its models take these entries."""
+"""How models that take these entries are asked: the verb, and what follows the run. Of several the first says more."""
+
+ANYWAY = ("sample", "edit", "inpaint")
+"""The verbs that serve every model."""
+
+
+def _one_of(*kinds: type[ConditionerConfig]) -> Callable[[ConditionerConfig], bool]:
+    return lambda config: isinstance(config, kinds)
+
+
+MAKERS: Mapping[str, Callable[[ConditionerConfig], bool]] = {
+    "caption": _one_of(TextConfig),
+    "label": _one_of(ClassLabelConfig),
+    "layout": _one_of(LayoutConfig, BoxesConfig, BoxMapConfig),
+    "label_map": _one_of(SemanticMapConfig),
+    "low_resolution": _one_of(LowResolutionConfig),
+    "noise_level": lambda config: isinstance(config, LowResolutionConfig) and config.noise,
+    "image": _one_of(MaskedImageConfig),
+    "hole": _one_of(MaskedImageConfig),
+    "conditioning_image": _one_of(ConditioningImageConfig),
+    "reference": _one_of(ImageEmbeddingConfig),
+}
+"""Whether a conditioner makes its model take these entries."""
 
 
 @dataclass(frozen=True)
@@ -151,49 +169,83 @@ class Asked:
 def check_kind(model: LatentDiffusion, asked: Asked) -> None:
     """Raise `UserError` unless the model takes what is asked for, and all that it needs is there; it says which verb
     fits, or which recipe trains a model that does. Any model completes a picture."""
-    reads = model.conditioner.reads
+    takes = _wished(model.conditioner.reads)
     anyway = {"image", "hole"} | ({"label"} if asked.classifier is not None else set())
-    anyway |= {"layout"} if "box_map" in reads else set()
     entries = asked.entries()
     for key, given in entries.items():
-        if given and key not in reads and key not in anyway:
-            raise UserError(f"this model was not trained with {key!r}: {_instead(key, reads)}")
-    missing = [key for key in model.conditioner.needs if not entries[key] and key != "noise_level"]
+        if given and key not in takes and key not in anyway:
+            raise UserError(f"this model was not trained with {_option(key)}: {_instead(key, takes)}")
+    missing = [key for key in _wished(model.conditioner.needs) if not entries[key] and key != "noise_level"]
     if missing:
         raise UserError(
-            f"this model always had {' and '.join(map(repr, missing))} in training and cannot do without; add "
+            f"this model always had {' and '.join(map(_option, missing))} in training and cannot do without; add "
             f"{' '.join(OPTIONS[key] for key in missing)}"
         )
 
 
-def _instead(key: str, reads: Collection[str]) -> str:
-    takes = ", ".join(map(repr, reads)) or "no condition at all"
-    fitting = ["sample", "edit", "inpaint", *(verb for k, verb in VERBS.items() if k in reads)]
-    option = OPTIONS[key].split()[0]
-    verbs = f"{', '.join(fitting[:-1])} and {fitting[-1]}"
-    return f"it takes {takes}, which fits the verbs {verbs}, without {option}{training(key)}"
+def _wished(entries: Iterable[str]) -> list[str]:
+    """Each entry, or the one that it is made of, once."""
+    return [*dict.fromkeys(MADE_OF.get(key, key) for key in entries)]
+
+
+def _option(key: str) -> str:
+    return OPTIONS.get(key, repr(key)).split()[0]  # somebody's own conditioner may read what no option gives
+
+
+def _instead(key: str, takes: Sequence[str]) -> str:
+    told = ", ".join(map(_option, takes)) or "no condition at all"
+    *fitting, last = dict.fromkeys([*ANYWAY, *(verb for k, (verb, *_) in VERBS.items() if k in takes)])
+    verbs = f"{', '.join(fitting)} and {last}"
+    return f"it takes {told}, which fits the verbs {verbs}, without {_option(key)}{training(key)}"
+
+
+def asking(run: Path, conditioners: Iterable[ConditionerConfig]) -> tuple[str, ...]:
+    """The words after `calotype` that ask a model with these conditioners for pictures; files are in capitals."""
+    configs = [*conditioners]
+    fitting = (words for key, words in VERBS.items() if any(map(MAKERS[key], configs)))
+    verb, *files = next(fitting, ("sample",))
+    return verb, str(run), *files
 
 
 def training(key: str) -> str:
     """How to train a model that takes an entry, for the end of a sentence; nothing if no recipe does."""
     runs = {recipe.name: recipe.build() for recipe in recipes("diffusion")}
     fitting = {
-        name: run.data.side
+        name: run
         for name, run in runs.items()
-        if isinstance(run, DiffusionRun) and any(isinstance(c, MAKERS[key]) for c in run.conditioners.values())
+        if isinstance(run, DiffusionRun) and any(map(MAKERS[key], run.conditioners.values()))
     }
     if not fitting:
         return ""
-    first, *others = sorted(fitting, key=lambda name: (fitting[name], name))[:3]
+    first, *others = sorted(fitting, key=lambda name: _plainness(name, fitting[name]))[:3]
     more = f" (or {', '.join(others)})" if others else ""
     return f"; one that takes it is trained by `calotype train diffusion --recipe {first}`{more}"
 
 
-def request_of(asked: Asked, model: LatentDiffusion, n: int, seed: int) -> Request:
+def _plainness(name: str, run: DiffusionRun) -> tuple[int, bool, int, int, str]:
+    """Sorts plain recipes first: of small pictures, which a CPU can learn; made for anybody's data; of few conditions;
+    with a name of few words, for what varies a recipe adds a word to it."""
+    return run.data.side, not name.startswith("small-"), len(run.conditioners), name.count("-"), name
+
+
+def words_of(asked: Asked, model: LatentDiffusion) -> dict[str, Sequence[Any]]:
+    """Captions, class names and layouts by entry, each as often as it was asked for, whatever will become of it.
+
+    Raises:
+        UserError: a file of layouts that is none, or that names what the model does not know.
+    """
+    named: dict[str, Sequence[Any]] = {"caption": asked.captions, "label": asked.classes}
+    if asked.layout is not None:
+        named["layout"] = read_layouts(_there(asked.layout), model.conditioner.names.get("layout", ()))
+    return {key: values for key, values in named.items() if values}
+
+
+def request_of(asked: Asked, model: LatentDiffusion, words: Mapping[str, Sequence[Any]], n: int, seed: int) -> Request:
     """Open the files and repeat what is asked for until there are n of it.
 
     Args:
         model: which `check_kind` has accepted.
+        words: of `words_of`.
 
     Raises:
         UserError: a file that cannot be read or is not what it should be, sizes that differ or do not fit.
@@ -226,12 +278,7 @@ def request_of(asked: Asked, model: LatentDiffusion, n: int, seed: int) -> Reque
     Frame.of(model, height, width)
 
     wishes: dict[str, list[Any]] = {key: [value] * n for key, value in once.items()}
-    for key, words in (("caption", asked.captions), ("label", asked.classes)):
-        if words:
-            wishes[key] = list(islice(cycle(words), n))
-    if asked.layout is not None:
-        layouts = read_layouts(_there(asked.layout), model.conditioner.names.get("layout", ()))
-        wishes["layout"] = list(islice(cycle(layouts), n))
+    wishes |= {key: list(islice(cycle(values), n)) for key, values in words.items()}
     if asked.low_res is not None and "noise_level" in model.conditioner.reads:
         level = asked.noise_level or 0.0
         wishes["noise_level"] = [level] * n

@@ -5,9 +5,13 @@ The verbs sample, edit, inpaint, upscale, synthesize and layout are this one job
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import torch
@@ -17,25 +21,23 @@ from torch.nn import Module
 from torch.nn import functional as F
 
 from calotype import __version__
+from calotype.conditioning.conditioner import Conditioner
 from calotype.console import console, counting
 from calotype.diffusion.grids import grids
 from calotype.diffusion.guidance import ClassifierFree
 from calotype.diffusion.samplers.base import samplers
 from calotype.diffusion.start import part_of
-from calotype.errors import UserError
+from calotype.errors import BadImage, UserError
 from calotype.generation.frame import Frame
 from calotype.generation.generate import Plan
-from calotype.generation.images import Parameters, grid, save_png
+from calotype.generation.images import Parameters, grid, read_png, save_png
 from calotype.generation.request import Request, fulfil
 from calotype.generation.wishes import drawings, sheet, texts
-from calotype.jobs.asked import Asked, check_kind, request_of, training
+from calotype.jobs.asked import Asked, check_kind, request_of, training, words_of
 from calotype.jobs.guided import check_null, open_steer
 from calotype.model import LatentDiffusion, model_folder
 from calotype.registry import to_plain
 from calotype.runtime import best_device
-
-WORDS = ("caption", "label", "layout")
-"""Entries that are short, and may be misunderstood one by one."""
 
 SHOWN = 128
 """Pictures on the sheet, at most."""
@@ -46,44 +48,60 @@ CELLS = 8
 CELL = 512
 """Pixels that larger pictures are made to fit on the sheet."""
 
+LONGEST = 40
+"""Letters of a sheet's name that tell what was asked for."""
+
 
 @dataclass(frozen=True)
 class Sampled:
-    """Where the pictures are: one sheet, and every picture of its own."""
+    """What has been made.
+
+    Args:
+        grid: one sheet of all.
+        pictures: every picture of its own.
+        steps: that were taken; 0 where a picture only passed through the autoencoder.
+        guided: whether the model has wishes that guidance strengthens.
+    """
 
     grid: Path
     pictures: Sequence[Path]
+    steps: int
+    guided: bool
 
 
 def sample(
     run: Path, asked: Asked, *, n: int, plan: Plan, seed: int, out: Path | None = None, name: str = "samples"
 ) -> Sampled:
     """Write n pictures; words and layouts are repeated in turn until there are n. Nothing is written before all of what
-    is asked has been understood.
+    is asked has been understood, nor sampled before it is known that it can be written.
 
     Args:
-        out: the sheet; single pictures go into a folder of its name.
-        name: what the sheet is called in the run's folder if `out` does not say it.
+        out: the sheet; single pictures go into a folder of its name, from which those of an earlier run that had more
+            are removed.
+        name: what the sheet is called in the run's folder if `out` does not say it, before what is asked for.
 
     Raises:
         UserError: no model there, one of another kind than is asked for, files that cannot be read or do not fit, a
             caption, class or layout that it cannot take, guidance for a model that knows no null, a plan that its
-            schedule or its sizes do not allow, a classifier of other latents, another schedule or other classes.
+            schedule or its sizes do not allow, a classifier of other latents, another schedule or other classes, a
+            place that cannot be written to.
     """
     folder = model_folder(run)
     model = LatentDiffusion.load(folder).to(best_device())
     check_kind(model, asked)
-    request = request_of(asked, model, n, seed)
+    words = words_of(asked, model)
+    request = request_of(asked, model, words, n, seed)
     labels, steer = texts(request.wishes, n), None
     if asked.classifier is not None:
-        classes = request.wishes.get("label", [])
+        classes = [*request.wishes.get("label", []), *words.get("label", [])[n:]]
         steer = open_steer(asked.classifier, model, classes, asked.classifier_scale, best_device())
         if "label" not in model.conditioner.reads:  # then the classifier alone hears of them
             request = replace(request, wishes={k: v for k, v in request.wishes.items() if k != "label"})
-    steps = _check(model, request, plan)
-    out = out or run / f"{name}-seed{seed}.png"
+    steps = _check(model, request, words, plan)
+    out = out or run / f"{called(name, asked)}-seed{seed}.png"
     paths = [out.with_suffix("") / f"{k:04d}.png" for k in range(n)]
     _spare(asked, [out, *paths])
+    _prepare(asked, out, paths)
     sampler, guided = samplers.name_of(plan.sampler), bool(model.conditioner.guided)
     record = {"model": str(folder), "seed": seed, "sampling": to_plain(plan)} | asked.note()
     settings = {
@@ -99,7 +117,9 @@ def sample(
     if asked.classifier is not None:
         settings["Classifier scale"] = f"{asked.classifier_scale:g}"
     shown = _Sheet(model, request, labels)
-    with counting(f"sampling {n} pictures, {steps} steps of {sampler}", n * max(1, steps)) as advance:
+    pictures = _counted(n, "picture")
+    work = f"sampling {pictures}, {_counted(n * steps, 'step')} of {sampler} in all"
+    with counting(work, n * max(1, steps)) as advance:
         for update in fulfil(model, request, plan, seed=seed, steer=steer):
             advance(len(update.x_0))
             if update.image is None:
@@ -110,20 +130,77 @@ def sample(
                 shown.add(k, image)
     save_png(shown.drawn(), out, Parameters(settings=settings), record)
     first = f" (the first {SHOWN})" if n > SHOWN else ""
-    console().print(f"{n} pictures: {out}{first} and one by one in {out.with_suffix('')}/", markup=False)
-    return Sampled(out, paths)
+    console().print(f"{pictures}: {out}{first} and one by one in {out.with_suffix('')}/", markup=False)
+    return Sampled(out, paths, steps, guided)
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def _files(asked: Asked) -> list[Path]:
+    return [path for path in vars(asked).values() if isinstance(path, Path)]
+
+
+def called(name: str, asked: Asked) -> str:
+    """A sheet's name, which tells in safe letters what was asked for, so that another wish is not written over; where
+    letters do not tell it, because there are too many, others or several wishes, a hash does."""
+    words = [*asked.captions, *(f"class {each}" for each in asked.classes)]
+    told = "-".join([*(path.stem for path in _files(asked)), *words])
+    safe = re.sub(r"[^\w-]+", "-", told, flags=re.ASCII).strip("-")
+    if len(words) > 1 or len(safe) > LONGEST or safe != told.replace(" ", "-"):
+        all_of_it = json.dumps([list(asked.captions), list(asked.classes), asked.note()])
+        digest = sha256(all_of_it.encode()).hexdigest()[:6]
+        safe = f"{safe[: LONGEST - 7].strip('-')}-{digest}".lstrip("-")
+    return f"{name}-{safe}" if safe else name
 
 
 def _spare(asked: Asked, written: Sequence[Path]) -> None:
     """Raise `UserError` if what is asked with would be written over."""
-    given = {path.resolve(): path for path in vars(asked).values() if isinstance(path, Path)}
+    given = {path.resolve(): path for path in _files(asked)}
     for path in written:
         if path.resolve() in given:
             raise UserError(f"{given[path.resolve()]} would be written over by a result; name another place with --out")
 
 
-def _check(model: LatentDiffusion, request: Request, plan: Plan) -> int:
-    """Understand all of a request before anything is made of it, and say what a person should know.
+def _prepare(asked: Asked, out: Path, paths: Sequence[Path]) -> None:
+    """Make the folders, and remove pictures of an earlier run that had more than will be written.
+
+    Raises:
+        UserError: a folder that cannot be made or written to, which is tried, as permissions do not tell it everywhere.
+    """
+    for path in (paths[0], out):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp-test"):
+                pass  # of a longer name than the files will have while they are written
+        except OSError as error:
+            raise UserError(f"{path} cannot be written ({error.strerror}); name another place with --out") from error
+    singles = out.with_suffix("")
+    surplus = [*_surplus(singles, {path.resolve() for path in (*paths, *_files(asked))})]
+    for path in surplus:
+        path.unlink()
+    if surplus:
+        console().print(
+            f"  {_counted(len(surplus), 'picture')} of an earlier run removed from {singles}/", markup=False
+        )
+
+
+def _surplus(folder: Path, kept: Collection[Path]) -> Iterator[Path]:
+    """Numbered pictures that carry our note; whatever else lies there is somebody's."""
+    for path in folder.glob("[0-9][0-9][0-9][0-9].png"):
+        try:
+            if path.resolve() not in kept and read_png(path).record:
+                yield path
+        except BadImage:
+            continue
+
+
+def _check(model: LatentDiffusion, request: Request, words: Mapping[str, Sequence[Any]], plan: Plan) -> int:
+    """Understand all that is asked before anything is made of it, and say what a person should know.
+
+    Args:
+        words: which may be more than there will be pictures, and are short, but may be misunderstood one by one.
 
     Returns:
         The steps that will be taken.
@@ -135,12 +212,13 @@ def _check(model: LatentDiffusion, request: Request, plan: Plan) -> int:
     if request.start is not None:
         times = part_of(times, request.strength)
     for member in model.conditioner.members.values():
-        for key in WORDS:
-            if key in heard and member.reads == (key,):
-                _try(member, key, heard[key], plan.batch)
+        for key, values in words.items():
+            if isinstance(member, Conditioner) and member.reads == (key,):
+                member.check_asked({key: values})
+                _try(member, key, values, plan.batch)
     frame = Frame.of(model, request.height, request.width)
     window = plan.windows(model, frame.padded_height, frame.padded_width)
-    for told in _remarks(model, request, heard, len(times) - 1, window):
+    for told in _remarks(model, request, heard, words, len(times) - 1, window):
         console().print(f"  {told}", markup=False)
     return len(times) - 1
 
@@ -154,8 +232,17 @@ def _try(member: Module, key: str, values: Sequence[Any], batch: int) -> None:
 
 
 def _remarks(
-    model: LatentDiffusion, request: Request, heard: Mapping[str, Any], steps: int, window: int | None
+    model: LatentDiffusion,
+    request: Request,
+    heard: Mapping[str, Any],
+    words: Mapping[str, Sequence[Any]],
+    steps: int,
+    window: int | None,
 ) -> Iterator[str]:
+    wished, n = max(map(len, words.values()), default=0), request.n
+    if wished > n:
+        drawn = "the first is" if n == 1 else f"the first {n} are"
+        yield f"{wished} wishes, but {_counted(n, 'picture')} (-n {n}): {drawn} drawn"
     unheard = model.conditioner.unheard(heard)
     if unheard:
         yield f"in no caption of the training set: {', '.join(unheard)}; the model can only guess what to draw"
@@ -165,11 +252,15 @@ def _remarks(
             + training("hole")
         )
     if request.start is not None and steps == 0:
-        yield f"strength {request.strength:g} leaves no step to take: the picture passes through the autoencoder alone"
+        alike = f", and all {n} results are alike" if n > 1 else ""
+        yield (
+            f"strength {request.strength:g} leaves no step to take: the picture passes through the autoencoder alone"
+            + alike
+        )
     if window is not None:
         yield (
             f"{request.width} x {request.height} is large: it is sampled in overlapping windows of {window} pixels"
-            + (", and what is wished for is drawn in each of them" if set(WORDS) & set(heard) else "")
+            + (", and what is wished for is drawn in each of them" if set(words) & set(heard) else "")
         )
 
 
@@ -188,7 +279,8 @@ class _Sheet:
             return
         start = {} if self._request.start is None else {"picture": self._request.start}
         wishes = {key: values[k : k + 1] for key, values in self._request.wishes.items()}
-        asked = start | {key: row[0] for key, row in drawings(wishes, self._conditioner).items()}
+        size = (self._request.height, self._request.width)
+        asked = start | {key: row[0] for key, row in drawings(wishes, self._conditioner, size).items()}
         self._drawings = len(asked)
         self._cells += (
             [*sheet({key: [cell] for key, cell in (asked | {"": image}).items()})] if asked else [_small(image)]

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
+from PIL import Image as PILImage
+from PIL import ImageDraw, ImageFont
 
 from calotype.console import console, counting
+from calotype.data.colours import colour
 from calotype.data.folder import open_source
 from calotype.data.images import to_tensor
 from calotype.data.summary import Summary, summarize
-from calotype.errors import UserError
-from calotype.generation.images import grid, save_png
+from calotype.errors import BadImage, UserError
+from calotype.generation.images import grid, read_png, save_png
 
 LISTED = 8
 """Sizes, classes, bad files and duplicates that are named; the rest is counted."""
+
+EXPLAINED = 48
+"""Colours that are explained below a contact sheet: those of the most frequent classes."""
+INK = "#5d6470"
+"""Of what is written there."""
+NOTE = "contact sheet"
+"""What says in a PNG file that it is one of ours, and may be written anew."""
 
 CLASSES = "a subfolder for each, or 'label' in metadata.jsonl, would be read"
 OBJECTS = "boxes in COCO's annotations.json, or 'objects' in metadata.jsonl, would be read"
@@ -30,10 +41,13 @@ def show_data(text: str, out: Path | None) -> Summary:
     """Print what the source `text` (a folder, or "embedded:NAME") holds; write a contact sheet to `out`.
 
     Raises:
-        UserError: no such source, no pictures in it, or none for the sheet that can be read.
+        UserError: no such source, no pictures in it, or none for the sheet that can be read; or `out` is a file that is
+            no contact sheet, or lies among the pictures.
         DiskFull: no room for the sheet.
     """
     source = open_source(text)
+    if out is not None:
+        _check_free(out, Path(text))
     with counting(f"reading {len(source)} pictures", len(source)) as advance:
         summary, thumbnails = summarize(source, advance=advance)
     _print(summary)
@@ -48,11 +62,57 @@ def show_data(text: str, out: Path | None) -> Summary:
             cell=160 * wide,
         )
         out.parent.mkdir(parents=True, exist_ok=True)
-        save_png(sheet, out, mark=False)  # these are the pictures of the data, not of a model
+        sheet = _explained(_explained(sheet, "boxes", summary.objects), "areas", summary.areas)
+        # These are the pictures of the data, not of a model.
+        save_png(sheet, out, record={NOTE: source.name}, mark=False)
         console().print(f"Contact sheet: {out}", markup=False)
     elif out is not None:
         raise UserError(f"there is no contact sheet, because none of the pictures of {source.name} can be read")
     return summary
+
+
+def _check_free(out: Path, folder: Path) -> None:
+    """Raise `UserError` if a sheet at `out` would replace something else, or be read as a picture of the folder."""
+    # Where the name is, not where a link of that name leads: the link would be replaced.
+    if Path(os.path.realpath(out.parent)).is_relative_to(os.path.realpath(folder)):
+        raise UserError(f"{out} lies in {folder}, among the pictures; write the contact sheet elsewhere")
+    if out.exists() and not _is_sheet(out):
+        raise UserError(f"{out} is there and is no contact sheet; give another name, or remove it")
+
+
+def _is_sheet(path: Path) -> bool:
+    try:
+        return NOTE in read_png(path).record
+    except BadImage:
+        return False
+
+
+def _explained(sheet: PILImage.Image, what: str, weights: Mapping[str, float]) -> PILImage.Image:
+    """With names and their colours below, if there are any.
+
+    Args:
+        weights: name of each class, in their order -> how much of it there is.
+    """
+    if not weights:
+        return sheet
+    names = list(weights)
+    often = sorted(sorted(range(len(names)), key=lambda k: -weights[names[k]])[:EXPLAINED])
+    more = [f"and {len(names) - len(often):,} more"] if len(names) > len(often) else []
+    size = max(14, sheet.width // 60)
+    font, line = ImageFont.load_default(size), round(1.6 * size)
+    larger = PILImage.new("RGB", (sheet.width, sheet.height + (EXPLAINED + 3) * line), sheet.getpixel((0, 0)))
+    larger.paste(sheet)
+    pen, x, y = ImageDraw.Draw(larger), 2 * size, sheet.height
+    for k, text in [(-1, f"{what}:"), *((k, _short(names[k], 40)) for k in often), *((-1, text) for text in more)]:
+        square = line if k >= 0 else 0
+        wide = square + round(font.getlength(text))
+        if x > 2 * size and x + wide > sheet.width - 2 * size:
+            x, y = 2 * size, y + line
+        if k >= 0:
+            pen.rectangle((x, y, x + size, y + size), fill=colour(k))
+        pen.text((x + square, y + size // 2), text, INK, font, anchor="lm")
+        x += wide + size
+    return larger.crop((0, 0, sheet.width, y + line + size))
 
 
 def _print(summary: Summary) -> None:
@@ -92,7 +152,7 @@ def _objects(summary: Summary) -> str:
         return f"none; {OBJECTS}"
     counts = [f"{name} ({n:,})" for name, n in sorted(summary.objects.items(), key=lambda item: -item[1])]
     mean = sum(summary.objects.values()) / max(1, summary.pictures - len(summary.bad))
-    return f"{len(counts)}: {_listed(counts)}; {mean:.1f} boxes per picture, {summary.most_boxes} at most"
+    return f"{len(counts)}: {_listed(counts)}; {mean:,.1f} boxes per picture, {summary.most_boxes:,} at most"
 
 
 def _areas(summary: Summary) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -13,11 +14,14 @@ import pytest
 
 import calotype.recipes
 from calotype.cli import main
+from calotype.conditioning.conditioner import ConditionerConfig
+from calotype.conditioning.low_resolution import LowResolutionConfig
 from calotype.diffusion.grids import UniformGrid
 from calotype.diffusion.guidance import ClassifierFree
 from calotype.diffusion.samplers import DDIM, DPMpp2M
 from calotype.generation.generate import Plan
 from calotype.jobs.asked import Asked
+from calotype.jobs.sample import Sampled
 from calotype.recipes import recipe
 
 
@@ -38,6 +42,7 @@ class DiffusionRun:
     data: Data = field(default_factory=Data)
     autoencoder: str = ""
     lr: float = 1e-3
+    conditioners: Mapping[str, ConditionerConfig] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,11 @@ def _recipes(monkeypatch: pytest.MonkeyPatch) -> None:
         """Words to pictures."""
         return DiffusionRun()
 
+    @recipe("larger", kind="diffusion")
+    def larger() -> DiffusionRun:
+        """Small pictures to large ones."""
+        return DiffusionRun(conditioners={"low": LowResolutionConfig()})
+
     @recipe("names", kind="classifier", default=True)
     def names() -> ClassifierRun:
         """Classes of noise."""
@@ -79,7 +89,11 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], di
     calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
 
     def recorder(name: str) -> Any:
-        return lambda *args, **kwargs: calls.append((name, args, kwargs))
+        def record(*args: Any, **kwargs: Any) -> Any:
+            calls.append((name, args, kwargs))
+            return MADE
+
+        return record
 
     for module, names in {
         "demo": ["demo"],
@@ -97,6 +111,7 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], di
 
 
 RUN = Path("runs/x")
+MADE = Sampled(Path("o.png"), [], steps=20, guided=True)
 SAMPLE = {"n": 16, "plan": Plan(), "seed": 0, "out": None, "name": "samples"}
 FEW = SAMPLE | {"n": 4}
 AS_IT_IS = Plan(guidance=ClassifierFree(1.0))
@@ -135,6 +150,15 @@ EVALUATE = {"side": None, "limit": None, "perceptual": "lite0", "weights": None,
             "train diffusion --data p --autoencoder pixels lr=2",
             ("train_diffusion", (DiffusionRun(Data("p"), "pixels", 2.0), Path("runs/words")), {}),
             "sample runs/words",
+        ),
+        (
+            "train diffusion --data p --autoencoder pixels --recipe larger --out runs/x",
+            (
+                "train_diffusion",
+                (DiffusionRun(Data("p"), "pixels", conditioners={"low": LowResolutionConfig()}), RUN),
+                {},
+            ),
+            "upscale runs/x IMAGE",
         ),
         (
             "train classifier --data p --autoencoder pixels",
@@ -181,7 +205,7 @@ EVALUATE = {"side": None, "limit": None, "perceptual": "lite0", "weights": None,
             (
                 "sample",
                 (RUN, Asked(captions=["cat"], start=IMAGE, strength=0.5)),
-                FEW | {"plan": Plan(DPMpp2M(eta=0.5)), "name": "edit-a b"},
+                FEW | {"plan": Plan(DPMpp2M(eta=0.5)), "name": "edit"},
             ),
             "edit runs/x 'a b.png' sampler.eta=0.5 --strength 0.5 --caption cat -n 4 --seed 1",
         ),
@@ -190,7 +214,7 @@ EVALUATE = {"side": None, "limit": None, "perceptual": "lite0", "weights": None,
             (
                 "sample",
                 (RUN, Asked(image=IMAGE, mask=MASK, renoised=True)),
-                FEW | {"n": 2, "seed": 3, "name": "inpaint-a b-m"},
+                FEW | {"n": 2, "seed": 3, "name": "inpaint"},
             ),
             "inpaint runs/x 'a b.png' m.png --renoised -n 2 --seed 4",
         ),
@@ -199,19 +223,24 @@ EVALUATE = {"side": None, "limit": None, "perceptual": "lite0", "weights": None,
             (
                 "sample",
                 (RUN, Asked(low_res=IMAGE, noise_level=0.25)),
-                SAMPLE | {"n": 1, "plan": AS_IT_IS, "name": "upscale-a b"},
+                SAMPLE | {"n": 1, "plan": AS_IT_IS, "name": "upscale"},
             ),
             "upscale runs/x 'a b.png' --noise-level 0.25 -n 1 --seed 1",
         ),
         (
             "synthesize runs/x m.png --scale 3",
-            ("sample", (RUN, Asked(label_map=MASK)), FEW | {"name": "synthesize-m"}),
+            ("sample", (RUN, Asked(label_map=MASK)), FEW | {"name": "synthesize"}),
             "synthesize runs/x m.png --scale 3 -n 4 --seed 1",
         ),
         (
             "layout runs/x boxes.json",
-            ("sample", (RUN, Asked(layout=BOXES)), FEW | {"name": "layout-boxes"}),
+            ("sample", (RUN, Asked(layout=BOXES)), FEW | {"name": "layout"}),
             "layout runs/x boxes.json -n 4 --seed 1",
+        ),
+        (
+            f"sample runs/x --scale 3.14159265 --seed {2**63 - 1}",
+            ("sample", (RUN, Asked()), SAMPLE | {"plan": Plan(guidance=ClassifierFree(3.14159265)), "seed": 2**63 - 1}),
+            "sample runs/x --scale 3.14159265 -n 16 --seed 0",
         ),
         (
             "reconstruct runs/x a.png b.png --out o.png",
@@ -251,7 +280,7 @@ def test_print_config_trains_nothing_and_reads_back(
 ) -> None:
     assert main(["train", "diffusion", "--print-config", "--data", "1e3", "lr=1e-4"]) == 0
     text = capsys.readouterr().out
-    assert text == "data:\n  source: '1e3'\n  side: 64\nautoencoder: ''\nlr: 0.0001\n"
+    assert text == "data:\n  source: '1e3'\n  side: 64\nautoencoder: ''\nlr: 0.0001\nconditioners: {}\n"
     assert jobs == []
     (tmp_path / "run.yaml").write_text(text)
     assert main(["train", "diffusion", "--config", str(tmp_path / "run.yaml"), "--autoencoder", "pixels"]) == 0

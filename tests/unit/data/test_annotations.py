@@ -11,7 +11,7 @@ from PIL import Image
 
 from calotype.data import annotations
 from calotype.data.annotations import PixelBox, Sieve, read_coco, read_layouts, turned
-from calotype.errors import UnknownName, UserError
+from calotype.errors import UserError
 from calotype.layout import Box, Layout
 
 CLASSES = ("heart", "Clock", "clock", "face")
@@ -95,6 +95,27 @@ def test_files_have_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
             read(tmp_path / "nowhere.json")
 
 
+def test_what_is_no_ordinary_file_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "circle.json").symlink_to("circle.json")
+    (tmp_path / "zero.json").symlink_to("/dev/zero")
+    for name in ("folder.json", "circle.json", "zero.json"):
+        for read in (read_coco, lambda path: read_layouts(path, CLASSES)):
+            with pytest.raises(UserError, match=rf"{name} is no ordinary file"):
+                read(tmp_path / name)
+
+
+def test_an_id_is_given_once(tmp_path: Path) -> None:
+    """What has none is counted, and may have the number of another's id."""
+    first, second, third, fourth = GOOD["annotations"]
+    found = read_coco(
+        written(tmp_path, GOOD | {"annotations": [first, second, first, third, first | {"id": 4}, fourth]})
+    )
+    assert found.repeated == 1 and len(found.pictures[0].boxes) == 3
+    found = read_coco(written(tmp_path, GOOD | {"annotations": [{**first, "id": 2}, fourth]}))
+    assert found.repeated == 0 and len(found.pictures[0].boxes) == 2
+
+
 @pytest.mark.parametrize(
     ("pixels", "corners"),
     [
@@ -155,26 +176,34 @@ def test_layouts_in_coco(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "kind", "message"),
+    ("value", "message"),
     [
-        ("heart", UserError, "is not JSON"),
-        ("3", UserError, "holds no layouts"),
-        ([{"class": "hart", "box": [0, 0, 1, 1]}], UnknownName, "did you mean 'heart'"),
-        ([{"class": "heart", "box": [0, 0, 1.5, 1]}], UserError, r"box 1: a box must lie inside the picture"),
-        ([{"class": "heart", "box": [0.5, 0, 0.5, 1]}], UserError, "box 1: a box needs x0 < x1"),
-        ([{"class": "heart", "box": [0, 0, 1]}], UserError, "box 1: the box is .* the corners x0, y0, x1, y1"),
-        ([{"class": "heart"}], UserError, "box 1 is .* write"),
-        ([{"class": 3, "box": [0, 0, 1, 1]}], UserError, "box 1 is"),
-        ([[{"class": "heart", "box": [0, 0, 1, 1]}], [3]], UserError, "layout 2, box 1 is 3"),
-        ([[{"class": "heart", "box": [0, 0, 1, 1]}], {}], UserError, "box 1 is"),
-        (GOOD | {"images": [], "annotations": []}, UserError, "lists no images"),
-        (changed("images", width=None), UserError, "image 7 has no 'width' and 'height'"),
-        (changed("annotations", bbox=[90, 5, 12, 20]), UserError, r"annotation 1 lies outside the picture .*100 x 50"),
-        (changed("annotations", bbox=[10, 5, 0, 20]), UserError, "annotation 1 lies outside the picture or has no"),
-        (changed("categories", name="hat"), UnknownName, "unknown class of objects 'hat'"),
+        ("heart", "is not JSON"),
+        ("3", "holds no layouts"),
+        (
+            [{"class": "hart", "box": [0, 0, 1, 1]}],
+            r"boxes\.json, box 1: unknown class of objects .* did you mean 'heart'",
+        ),
+        (
+            [[], [{"class": "heart", "box": [0, 0, 1, 1]}, {"class": "x", "box": [0, 0, 1, 1]}]],
+            "layout 2, box 2: unknown",
+        ),
+        ([{"class": "heart", "box": [0, 0, 1.5, 1]}], r"box 1: a box must lie inside the picture"),
+        ([{"class": "heart", "box": [0.5, 0, 0.5, 1]}], "box 1: a box needs x0 < x1"),
+        ([{"class": "heart", "box": [0, 0, 1]}], "box 1: the box is .* the corners x0, y0, x1, y1"),
+        ([{"class": "heart"}], "box 1 is .* write"),
+        ([{"class": 3, "box": [0, 0, 1, 1]}], "box 1 is"),
+        ([[{"class": "heart", "box": [0, 0, 1, 1]}], [3]], "layout 2, box 1 is 3"),
+        ([[{"class": "heart", "box": [0, 0, 1, 1]}], {}], "box 1 is"),
+        (GOOD | {"images": [], "annotations": []}, "lists no images"),
+        (changed("images", width=None), "image 7 has no 'width' and 'height'"),
+        (changed("annotations", bbox=[90, 5, 12, 20]), r"annotation 1 lies outside the picture .*100 x 50"),
+        (changed("annotations", bbox=[10, 5, 0, 20]), "annotation 1 lies outside the picture or has no"),
+        (changed("categories", name="hat"), r"boxes\.json, annotation 4: unknown class of objects 'hat'"),
+        (changed("annotations", id=3), r"boxes\.json: 1 annotations have the id of an earlier one; give each its own"),
     ],
 )
-def test_mistaken_wishes(tmp_path: Path, value: object, kind: type[UserError], message: str) -> None:
-    with pytest.raises(kind, match=message) as caught:
+def test_mistaken_wishes(tmp_path: Path, value: object, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
         read_layouts(written(tmp_path, value), CLASSES)
     assert "\n" not in str(caught.value)

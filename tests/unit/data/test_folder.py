@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -75,6 +76,7 @@ def test_metadata(tmp_path: Path) -> None:
         ('{"file_name": "gone.png"}', r"line 1: there is no file 'gone.png'"),
         ('{"file_name": "../outside.png"}', r"line 1: .* lies outside the folder"),
         ('{"file_name": "/etc/passwd"}', r"line 1: .* lies outside the folder"),
+        ('{"file_name": "."}', r"line 1: '.' is no ordinary file; name one"),
     ],
 )
 def test_bad_metadata_names_the_line(tmp_path: Path, text: str, message: str) -> None:
@@ -233,7 +235,11 @@ def test_coco_boxes(tmp_path: Path) -> None:
     ]
     coco(tmp_path, images, boxes)
     source = FolderSource(tmp_path)
-    assert source.objects == ("face", "heart") and source.classes == () and source.remarks == ()
+    assert source.objects == ("face", "heart") and source.classes == ()
+    assert source.remarks == (
+        "annotations give 1 of 2 pictures with boxes another size; boxes are taken to be counted in it: "
+        "b.png is 20 x 10, not 40 x 20",
+    )
     assert [source.key(i) for i in range(len(source))] == ["b.png", str(Path("images") / "a.png")]
     assert source[0].boxes == (Box(1, 0.1, 0.1, 0.3, 0.3),)  # of a picture that was made smaller since
     assert source[1].boxes == (Box(0, 0.5, 0.0, 1.0, 1.0),)  # its own size, and clipped
@@ -258,18 +264,114 @@ def test_coco_goes_by_several_names(tmp_path: Path, name: str) -> None:
     [
         ("gone.png", "image 1: there is no file 'gone.png'"),
         ("../out.png", "lies outside the folder"),
-        ("", "there is no file"),
+        ("", "image 1 has no 'file_name'; write the name of its file"),
+        (None, "image 1 has no 'file_name'"),
+        ("/etc/hostname", "lies outside the folder; give names inside it"),
+        ("/dev/zero", "lies outside the folder"),
+        ("/nowhere/a.png", "lies outside the folder"),
+        ("/a\0", "lies outside the folder"),
+        ("deep", "image 1: 'deep' is no ordinary file"),
+        ("circle.png", "image 1: 'circle.png' is no ordinary file"),
     ],
 )
-def test_coco_pictures_are_in_the_folder(tmp_path: Path, file_name: str, message: str) -> None:
+def test_coco_pictures_are_in_the_folder(tmp_path: Path, file_name: str | None, message: str) -> None:
     put(tmp_path / "out.png")
     put(tmp_path / "data" / "a.png")
+    put(tmp_path / "data" / "deep" / "b.png")
+    (tmp_path / "data" / "circle.png").symlink_to("circle.png")
     coco(tmp_path / "data", [{"id": 1, "file_name": file_name}], [])
     with pytest.raises(UserError, match=message):
         FolderSource(tmp_path / "data")
     coco(tmp_path / "data", [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "./a.png"}], [])
     with pytest.raises(UserError, match=r"image 2: './a\.png' is listed before"):
         FolderSource(tmp_path / "data")
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_an_absolute_name_of_what_is_in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: bool) -> None:
+    data = tmp_path / "data"
+    for name in ("a.png", "images/b.png"):
+        put(data / name, (20, 10))
+    images = [{"id": k, "file_name": str(data.resolve() / name)} for k, name in enumerate(("a.png", "images/b.png"))]
+    coco(data, images, [{"id": 1, "image_id": 0, "category_id": 5, "bbox": [0, 0, 10, 10]}])
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        source = FolderSource(Path("data") if here else data)
+        assert [source.key(i) for i in range(2)] == ["a.png", str(Path("images") / "b.png")] and source.fingerprint()
+        assert len(source[0].boxes) == 1 and source[1].image.size == (20, 10)
+        lines(data, [{"file_name": image["file_name"]} for image in images])  # and once more, listed there
+
+
+@pytest.mark.parametrize(
+    ("size", "turn", "corners", "remark"),
+    [
+        ((40, 20), 1, (0.0, 0.0, 0.5, 0.5), ""),
+        (
+            (80, 40),
+            1,
+            (0.0, 0.0, 0.25, 0.25),
+            "another size; boxes are taken to be counted in it: a.jpg is 40 x 20, not",
+        ),
+        ((20, 10), 1, (0.0, 0.0, 1.0, 1.0), "another size; boxes"),
+        (
+            (20, 40),
+            1,
+            (0.0, 0.0, 0.5, 0.5),
+            "a size of another shape; .* pictures' own pixels: a.jpg is 40 x 20, not 20 x",
+        ),
+        ((400, 400), 1, (0.0, 0.0, 0.5, 0.5), "a size of another shape"),
+        ((20, 40), 6, (0.0, 0.0, 1.0, 0.25), ""),  # upright
+        ((40, 20), 6, (0.5, 0.0, 1.0, 0.5), ""),  # as stored
+        ((80, 40), 6, (0.75, 0.0, 1.0, 0.25), "another size; boxes"),  # as stored, when it was larger
+    ],
+)
+def test_sizes_that_are_said(
+    tmp_path: Path, size: tuple[int, int], turn: int, corners: tuple[float, float, float, float], remark: str
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    Image.new("RGB", (40, 20)).save(tmp_path / "a.jpg", exif=exif)
+    images = [{"id": 1, "file_name": "a.jpg", "width": size[0], "height": size[1]}]
+    coco(tmp_path, images, [{"id": 1, "image_id": 1, "category_id": 5, "bbox": [0, 0, 20, 10]}])
+    source = FolderSource(tmp_path)
+    assert source[0].boxes == (Box(1, *corners),)
+    assert len(source.remarks) == bool(remark) and all(re.search(remark, told) for told in source.remarks)
+
+
+@pytest.mark.parametrize("name", ["annotations.json", "instances_val.json", "captions.json", "metadata.jsonl"])
+def test_annotations_that_are_no_files(tmp_path: Path, name: str) -> None:
+    put(tmp_path / "a.png")
+    (tmp_path / name).symlink_to(name)
+    with pytest.raises(UserError, match=f"{name} is no ordinary file"):
+        FolderSource(tmp_path)
+    (tmp_path / name).unlink()
+    (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match=f"{name} is no ordinary file"):
+        FolderSource(tmp_path)
+
+
+def test_annotations_that_say_nothing_are_told(tmp_path: Path) -> None:
+    put(tmp_path / "images" / "a.png")
+    put(tmp_path / "images" / "b.png")
+    for name in ("label_maps", "conditioning_images", "images/a.txt", "images/b.txt"):
+        (tmp_path / name).mkdir()
+    coco(tmp_path, [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "b.png"}], [])
+    said = [{"id": 1, "image_id": 7, "caption": "elsewhere"}] * 3
+    (tmp_path / "captions.json").write_text(
+        json.dumps({"images": [{"id": 7, "file_name": "elsewhere.png"}], "annotations": said})
+    )
+    remarks = FolderSource(tmp_path).remarks
+    expected = (
+        r"annotations\.json has no box of any picture",
+        r"captions\.json has no caption of any picture",
+        r"captions\.json: 2 annotations have the id of an earlier one and are left out",
+        "label_maps/ holds nothing that belongs to a picture; label_maps/cat.png would",
+        "conditioning_images/ holds nothing",
+        r"a\.txt \(and 1 more\) is no ordinary file, so its picture has no caption",
+    )
+    assert len(remarks) == len(expected)
+    for pattern, remark in zip(expected, remarks, strict=True):
+        assert re.search(pattern, remark)
 
 
 def test_coco_captions(tmp_path: Path) -> None:

@@ -69,6 +69,10 @@ def test_orientation_is_applied(tmp_path: Path) -> None:
 
 
 def test_areas_are_named_or_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / AREAS).mkdir()
+    with pytest.raises(UserError, match=f"{AREAS} is no ordinary file"):
+        read_areas(tmp_path, [])
+    (tmp_path / AREAS).rmdir()
     maps = [put(tmp_path / "a.png"), put(tmp_path / "b.png", LABELS * 0 + 4), tmp_path / "damaged.png"]
     assert read_areas(tmp_path, maps) == tuple(f"area {k}" for k in range(5))
     monkeypatch.setattr(label_maps, "MAX_COUNTED", 2)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from calotype.data.colours import colour
 from calotype.data.folder import FolderSource
 from calotype.data.scenes import Scenes
 from calotype.data.summary import summarize
@@ -49,9 +50,18 @@ def test_boxes_and_maps_are_counted_and_drawn() -> None:
     for (pixels, _), record in zip(shown, records[::4], strict=True):
         assert pixels.shape == (32, 96, 3)
         label_map, box = np.asarray(record.label_map), record.boxes[0]
-        assert (pixels[:, 32:64][label_map[::2, ::2] == 0] == 96).mean() > 0.8  # grey where nothing is
-        corner = pixels[int(box.y0 * 32), int(box.x0 * 32)].astype(int)
-        assert corner.max() - corner.min() > 100  # the outline's corner is of a strong colour
+        assert (pixels[:, 32:64][label_map[::2, ::2] == 0] == colour(0)).mean() > 0.8  # grey where nothing is
+        assert tuple(pixels[int(box.y0 * 32), int(box.x0 * 32)]) in {colour(b.label) for b in record.boxes}
+
+
+def test_maps_without_a_label_are_told(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    Image.new("L", (4, 4), 255).save(tmp_path / "a.labels.png")
+    (tmp_path / "label_map_classes.txt").write_text("sky\nsea")
+    summary, _ = summarize(FolderSource(tmp_path))
+    assert summary.remarks == ("no pixel of any label map has a label",)
+    Image.new("L", (4, 4), 1).save(tmp_path / "a.labels.png")
+    assert summarize(FolderSource(tmp_path))[0].remarks == ()
 
 
 def test_without_boxes_there_are_none(tmp_path: Path) -> None:

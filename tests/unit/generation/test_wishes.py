@@ -6,10 +6,10 @@ from tests.condition_toys import Squares
 
 from calotype.conditioning.conditioner import Conditioners
 from calotype.conditioning.layout import LayoutConfig
+from calotype.data.colours import colour
 from calotype.generation.wishes import (
     MISSING,
     area_picture,
-    colour,
     drawings,
     enlarged,
     layout_picture,
@@ -41,13 +41,30 @@ def test_texts_say_what_there_is_to_say() -> None:
 
 
 def test_boxes_are_drawn_where_they_are() -> None:
-    picture = bytes_of(layout_picture(Layout((Box(1, 0.25, 0.5, 0.75, 1.0),)), ("hat", "shoe"), 64))
+    picture = bytes_of(layout_picture(Layout((Box(1, 0.25, 0.5, 0.75, 1.0),)), ("hat", "shoe"), (64, 64)))
     edge = torch.tensor(colour(1))
     assert torch.equal(picture[:, 40, 16], edge) and torch.equal(picture[:, 32, 40], edge)
     assert torch.equal(picture[:, 40, 46], edge) and torch.equal(picture[:, 63, 40], edge)
     outside = picture.clone()
     outside[:, 32:, 16:48] = 255
     assert (outside == 255).all()
+
+
+def test_boxes_are_drawn_in_the_shape_of_the_picture() -> None:
+    tall = bytes_of(
+        layout_picture(Layout((Box(1, 0.5, 0.75, 1.0, 1.0), Box(2, 0.5, 0.5, 0.501, 0.501))), "ab", (80, 40))
+    )
+    inked = (tall != 255).any(0)
+    assert tall.shape == (3, 80, 40) and inked[60:, 20:].any() and not inked[:38].any()
+    layout = {"layout": [Layout()]}
+    for size, drawn in (
+        (None, (256, 256)),
+        ((64, 32), (256, 128)),
+        ((300, 400), (300, 400)),
+        ((1024, 2048), (256, 512)),
+    ):
+        (picture,) = drawings(layout, Conditioners({}, {}), size)["layout"]
+        assert picture.shape == (3, *drawn)
 
 
 def test_areas_have_colours_of_their_own() -> None:
@@ -91,6 +108,12 @@ def test_every_wish_that_is_a_picture_is_drawn() -> None:
     assert set(drawn) == set(wishes) - {"caption", "image"}
     tiles = sheet(drawn, 32)
     assert tiles.shape == (len(drawn), 3, 32, 32) and tiles.min() >= -1 and tiles.max() <= 1
+
+
+@pytest.mark.parametrize(("sizes", "side"), [([(8, 8), (20, 4)], 256), ([(8, 8), (40, 300)], 300), ([(999, 9)], 512)])
+def test_a_sheet_has_room_for_the_largest(sizes: list[tuple[int, int]], side: int) -> None:
+    tiles = sheet({str(size): [torch.zeros(3, *size)] for size in sizes})
+    assert tiles.shape == (len(sizes), 3, side, side)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (8, 20), (100, 30)])

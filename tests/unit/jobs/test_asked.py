@@ -16,8 +16,19 @@ from tests.generation_toys import TIMES, toy
 from calotype.conditioning.low_resolution import LowResolutionConfig
 from calotype.errors import UserError
 from calotype.generation.request import Request
-from calotype.jobs.asked import Asked, check_kind, hole, picture, request_of
+from calotype.jobs.asked import (
+    VERBS,
+    Asked,
+    asking,
+    check_kind,
+    hole,
+    picture,
+    request_of,
+    training,
+    words_of,
+)
 from calotype.model import LatentDiffusion
+from calotype.recipes import get
 
 Write = Callable[..., Path]
 
@@ -33,7 +44,7 @@ def write(tmp_path: Path) -> Write:
 
 def requested(asked: Asked, model: LatentDiffusion, n: int = 3) -> Request:
     check_kind(model, asked)
-    return request_of(asked, model, n, seed=0)
+    return request_of(asked, model, words_of(asked, model), n, seed=0)
 
 
 def test_words_are_repeated_in_turn(tmp_path: Path) -> None:
@@ -44,6 +55,13 @@ def test_words_are_repeated_in_turn(tmp_path: Path) -> None:
     assert request.wishes["caption"] == ["a", "b", "a"] and request.wishes["label"] == ["people"] * 3
     assert [layout.boxes[0].label for layout in request.wishes["layout"]] == [0, 1, 0]
     assert (request.height, request.width) == (16, 16)
+
+
+def test_words_are_all_of_them_however_few_pictures_are_wished_for() -> None:
+    asked, model = Asked(captions=["a", "b"], classes=["people"]), toy("text", "class_label")
+    assert words_of(asked, model) == {"caption": ["a", "b"], "label": ["people"]}
+    assert words_of(Asked(), model) == {}
+    assert request_of(asked, model, words_of(asked, model), 1, 0).wishes == {"caption": ["a"], "label": ["people"]}
 
 
 def test_files_say_the_size(write: Write) -> None:
@@ -70,7 +88,8 @@ def test_noise_is_laid_over_a_low_resolution_picture(write: Write) -> None:
     a, b, _ = noisy.wishes["low_resolution"]
     assert not torch.equal(a, b) and torch.equal(still.wishes["low_resolution"][0], picture(small))
     assert 0.4 < float((a - 0.8 * picture(small)).std()) < 0.8
-    with pytest.raises(UserError, match="not trained with 'noise_level'"):
+    told = "not trained with --noise-level: it takes --low-res, .* inpaint and upscale, without --noise-level$"
+    with pytest.raises(UserError, match=told):  # and no recipe is named, as none trains with noise
         requested(Asked(low_res=small, noise_level=0.6), toy("low_resolution", times=TIMES))
 
 
@@ -119,7 +138,7 @@ def test_one_without_the_other(asked: dict[str, Any], message: str) -> None:
 def test_the_wrong_kind_of_model_says_what_fits(write: Write) -> None:
     small = write("s.png")
     told = (
-        r"not trained with 'low_resolution': it takes 'caption', 'layout', which fits the verbs sample, edit, inpaint "
+        r"not trained with --low-res: it takes --caption, --layout, which fits the verbs sample, edit, inpaint "
         r"and layout, without --low-res; one that takes it is trained by `calotype train diffusion --recipe small-\S+`"
     )
     with pytest.raises(UserError, match=told):
@@ -127,12 +146,52 @@ def test_the_wrong_kind_of_model_says_what_fits(write: Write) -> None:
     with pytest.raises(UserError, match=r"it takes no condition at all, .* --recipe small-semantic`"):
         requested(Asked(label_map=small), toy())
     with pytest.raises(
-        UserError, match="always had 'label_map' in training and cannot do without; add --label-map PNG"
+        UserError, match="always had --label-map in training and cannot do without; add --label-map PNG"
     ):
         requested(Asked(), toy("semantic_map"))
-    with pytest.raises(UserError, match="cannot do without; add --image IMAGE --mask PNG"):
+    with pytest.raises(UserError, match=r"had --image and --mask in training .* without; add --image IMAGE --mask PNG"):
         requested(Asked(), toy("masked_image"))
+    with pytest.raises(
+        UserError, match=r"with --class: it takes --layout, which fits the verbs .* inpaint and layout,"
+    ):
+        requested(Asked(classes=["x"]), toy("box_map"))
     assert requested(Asked(classes=["x"], classifier=Path("c")), toy()).wishes == {"label": ["x"] * 3}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        ("small-captions", "sample runs/x"),
+        ("small-layout", "layout runs/x BOXES.json"),
+        ("small-semantic", "synthesize runs/x LABELMAP"),
+        ("small-inpainting", "inpaint runs/x IMAGE MASK"),
+        ("small-super-resolution", "upscale runs/x IMAGE"),
+        ("small-image-to-image", "sample runs/x --conditioning-image IMAGE"),
+        ("small-variations", "sample runs/x --reference IMAGE"),
+        ("ldm-celebahq", "sample runs/x"),
+    ],
+)
+def test_how_a_model_is_asked(recipe: str, words: str) -> None:
+    assert " ".join(asking(Path("runs/x"), get(recipe).build().conditioners.values())) == words
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        ("low_resolution", "small-super-resolution` (or small-blind-super-resolution, ldm-super-resolution)"),
+        ("caption", "small-captions` (or emoji-diffusion, pixel-emoji)"),
+        ("label", "small-captions` (or emoji-diffusion, pixel-emoji)"),
+        ("layout", "small-layout` (or ldm-layout-coco, ldm-layout-openimages)"),
+        ("reference", "small-variations`"),
+    ],
+)
+def test_the_plainest_recipe_is_recommended_first(entry: str, told: str) -> None:
+    assert training(entry) == f"; one that takes it is trained by `calotype train diffusion --recipe {told}"
+
+
+def test_a_recipe_is_recommended_for_every_verb() -> None:
+    assert all(training(entry) for entry in VERBS)
+    assert training("noise_level") == ""
 
 
 def test_files_that_do_not_fit(write: Write, tmp_path: Path) -> None:

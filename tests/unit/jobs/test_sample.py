@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,9 @@ from PIL import Image
 from tests.generation_toys import saved
 
 from calotype.cli import main
-from calotype.generation.images import read_png
+from calotype.generation.images import read_png, save_png
+from calotype.jobs.asked import Asked
+from calotype.jobs.sample import called
 
 QUICK = ["--steps", "2", "--sampler", "ddim", "-n", "2"]
 Files = Callable[[], list[Path]]
@@ -27,7 +31,7 @@ def noise(height: int, width: int, seed: int = 0) -> Image.Image:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Models of every kind, and files to ask them with."""
     root = tmp_path_factory.mktemp("toys")
-    for name in ("low_resolution", "semantic_map", "layout", "masked_image", "text"):
+    for name in ("low_resolution", "semantic_map", "layout", "masked_image", "text", "class_label"):
         saved(root / name, name)
     saved(root / "plain")
     noise(13, 21).save(root / "x.png")
@@ -89,6 +93,100 @@ def test_sheets_are_named_by_the_verb(runs: Path, monkeypatch: pytest.MonkeyPatc
     assert record.record["start"] == "x.png" and record.parameters.settings["Denoising strength"] == "0.75"
 
 
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [
+        (Asked(), "samples"),
+        (Asked(captions=[""]), "samples"),
+        (Asked(captions=["a red heart"]), "samples-a-red-heart"),
+        (Asked(classes=["heart"]), "samples-class-heart"),
+        (Asked(start=Path("d/my photo.jpg"), captions=["cat"]), "samples-my-photo-cat"),
+        (Asked(image=Path("x.png"), mask=Path("m.png")), "samples-x-m"),
+        (Asked(captions=["cat", "dog"]), r"samples-cat-dog-[0-9a-f]{6}"),
+        (Asked(captions=["../cat?"]), r"samples-cat-[0-9a-f]{6}"),
+        (Asked(captions=["猫"]), r"samples-[0-9a-f]{6}"),
+        (Asked(captions=["a" * 99]), r"samples-a{33}-[0-9a-f]{6}"),
+    ],
+)
+def test_a_sheet_is_called_after_what_was_asked_for(asked: Asked, name: str) -> None:
+    assert re.fullmatch(name, called("samples", asked))
+
+
+def test_other_words_do_not_write_over_a_sheet(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(runs)
+    for caption in ("a heart", "a face"):
+        assert main(["sample", "text", "--caption", caption, *QUICK]) == 0
+    assert (runs / "text" / "samples-a-heart-seed0.png").is_file() and (runs / "text" / "samples-a-face-seed0").is_dir()
+
+
+def test_pictures_of_a_longer_run_before_are_removed(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(runs)
+    singles = tmp_path / "a"
+    words = ["--steps", "1", "--out", str(tmp_path / "a.png"), "-n"]
+    assert main(["sample", "plain", *words, "5"]) == 0
+    assert "removed" not in capsys.readouterr().out
+    noise(4, 4).save(singles / "0007.png")  # not ours
+    (singles / "0008.png").write_text("no picture")
+    save_png(noise(4, 4), singles / "00009.png", record={"seed": 0})  # no name of ours
+    assert main(["edit", "plain", str(singles / "0003.png"), *words, "2"]) == 0
+    kept = ["0000.png", "0001.png", "0003.png", "0007.png", "0008.png", "00009.png"]  # 3 is what was asked with
+    assert sorted(path.name for path in singles.iterdir()) == sorted(kept)
+    assert "2 pictures of an earlier run removed from" in capsys.readouterr().out
+
+
+def test_all_wishes_are_checked_and_the_rest_is_told(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(runs)
+    layouts = [[{"class": "hat", "box": [0, 0, 1, 1]}] * k for k in (1, 3)]
+    (tmp_path / "boxes.json").write_text(json.dumps(layouts))
+    out = ["--steps", "1", "-n", "1", "--out", str(tmp_path / "o.png")]
+    for line, told in {
+        "sample class_label --class People --class dragon": "unknown class 'dragon'",
+        f"sample text --caption heart --caption {'x' * 100}": "a caption is longer than the 12 word pieces",
+        f"layout layout {tmp_path / 'boxes.json'}": "a layout has 3 boxes, this model takes 2 at most",
+    }.items():
+        assert main([*line.split(), *out]) == 2
+        assert told in capsys.readouterr().err
+    assert not (tmp_path / "o.png").exists()
+    captions = ["--caption", "heart", "--caption", "face", "--caption", "cat"]
+    assert main(["sample", "text", *captions, *out]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "3 wishes, but 1 picture (-n 1): the first is drawn" in shown
+    assert "sampling 1 picture, 1 step of dpmpp2m in all" in shown and " 1 picture: " in shown
+    assert main(["sample", "text", *captions, *out, "-n", "2"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "3 wishes, but 2 pictures (-n 2): the first 2 are drawn" in shown and "2 steps of dpmpp2m" in shown
+
+
+def test_where_nothing_can_be_written_nothing_is_sampled(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(runs)
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file" / "o.png", tmp_path / "file.png", tmp_path / f"{'x' * 245}.png"):
+        assert main(["sample", "plain", *QUICK, "--out", str(out)]) == 2
+        told = capsys.readouterr()
+        assert "cannot be written (" in told.err and "name another place with --out" in told.err
+        assert "sampling" not in told.out
+
+
+@pytest.mark.parametrize(("steps", "strength"), [(20, "0.5"), (1, "1")])
+def test_nothing_else_is_promised_of_a_strength_without_steps(
+    steps: int, strength: str, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(runs)
+    words = ["--strength", "0", "--steps", str(steps), "-n", "2", "--seed", "3", "--out", str(tmp_path / "o.png")]
+    assert main(["edit", "plain", "x.png", *words]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "the autoencoder alone, and all 2 results are alike" in shown
+    assert "Next, further away from the picture:" in shown and "another" not in shown
+    assert f"edit plain x.png --strength {strength} " in shown and shown.endswith("-n 2 --seed 3")
+    assert read_png(tmp_path / "o" / "0000.png").record["index"] == 0
+
+
 def test_a_sheet_shows_wishes_beside_results(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(runs)
     widths = []
@@ -139,8 +237,6 @@ def test_what_a_person_should_know_is_said(
     }.items():
         assert main([*shlex.split(line), *out]) == 0
         said = " ".join(capsys.readouterr().out.split())
-        import re
-
         assert re.search(told, said), said
     assert read_png(tmp_path / "o.png").parameters.settings["CFG scale"] == "3"
 
@@ -149,6 +245,23 @@ def test_nothing_to_guide_is_noted_as_scale_1(runs: Path, tmp_path: Path, monkey
     monkeypatch.chdir(runs)
     assert main(["sample", "plain", "--steps", "1", "-n", "1", "--out", str(tmp_path / "o.png")]) == 0
     assert read_png(tmp_path / "o.png").parameters.settings["CFG scale"] == "1"
+
+
+def test_a_scale_without_effect_is_told_once(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(runs)
+    out = ["--steps", "1", "-n", "1", "--out", str(tmp_path / "o.png")]
+    remark = "this model has no wish that guidance could strengthen; --scale has no effect"
+    for line, times, again in (
+        ("sample plain --scale 7", 1, 0),
+        ("upscale low_resolution small.png --scale 3", 1, 0),
+        ("sample plain", 0, 0),
+        ("sample text --scale 7", 0, 1),
+    ):
+        assert main([*line.split(), *out]) == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        assert shown.count(remark) == times and shown.partition("Next")[2].count("--scale") == again
 
 
 def test_a_plan_is_printed_without_a_model(capsys: pytest.CaptureFixture[str]) -> None:
