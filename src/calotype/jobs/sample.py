@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -101,7 +102,6 @@ def sample(
     out = out or run / f"{called(name, asked)}-seed{seed}.png"
     paths = [out.with_suffix("") / f"{k:04d}.png" for k in range(n)]
     _spare(asked, [out, *paths])
-    _prepare(asked, out, paths)
     sampler, guided = samplers.name_of(plan.sampler), bool(model.conditioner.guided)
     record = {"model": str(folder), "seed": seed, "sampling": to_plain(plan)} | asked.note()
     settings = {
@@ -119,16 +119,17 @@ def sample(
     shown = _Sheet(model, request, labels)
     pictures = _counted(n, "picture")
     work = f"sampling {pictures}, {_counted(n * steps, 'step')} of {sampler} in all"
-    with counting(work, n * max(1, steps)) as advance:
-        for update in fulfil(model, request, plan, seed=seed, steer=steer):
-            advance(len(update.x_0))
-            if update.image is None:
-                continue
-            for k, image in enumerate(update.image.cpu(), update.first):
-                note = Parameters(labels[k], settings=settings)
-                save_png(image, paths[k], note, record | {"index": k, "wish": labels[k]})
-                shown.add(k, image)
-    save_png(shown.drawn(), out, Parameters(settings=settings), record)
+    with _place(asked, out, paths):
+        with counting(work, n * max(1, steps)) as advance:
+            for update in fulfil(model, request, plan, seed=seed, steer=steer):
+                advance(len(update.x_0))
+                if update.image is None:
+                    continue
+                for k, image in enumerate(update.image.cpu(), update.first):
+                    note = Parameters(labels[k], settings=settings)
+                    save_png(image, paths[k], note, record | {"index": k, "wish": labels[k]})
+                    shown.add(k, image)
+        save_png(shown.drawn(), out, Parameters(settings=settings), record)
     first = f" (the first {SHOWN})" if n > SHOWN else ""
     console().print(f"{pictures}: {out}{first} and one by one in {out.with_suffix('')}/", markup=False)
     return Sampled(out, paths, steps, guided)
@@ -163,20 +164,32 @@ def _spare(asked: Asked, written: Sequence[Path]) -> None:
             raise UserError(f"{given[path.resolve()]} would be written over by a result; name another place with --out")
 
 
-def _prepare(asked: Asked, out: Path, paths: Sequence[Path]) -> None:
-    """Make the folders, and remove pictures of an earlier run that had more than will be written.
+@contextmanager
+def _place(asked: Asked, out: Path, paths: Sequence[Path]) -> Iterator[None]:
+    """Somewhere to write: folders are made and tried before anything is sampled. They go again if nothing comes to lie
+    in them; afterwards pictures go of an earlier run that had more.
 
     Raises:
-        UserError: a folder that cannot be made or written to, which is tried, as permissions do not tell it everywhere.
+        UserError: a place that cannot be written to.
     """
-    for path in (paths[0], out):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp-test"):
-                pass  # of a longer name than the files will have while they are written
-        except OSError as error:
-            raise UserError(f"{path} cannot be written ({error.strerror}); name another place with --out") from error
     singles = out.with_suffix("")
+    made = [folder for folder in (singles, *singles.parents) if not folder.exists()]
+    try:
+        for path in (paths[0], out):
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp-test"):
+                    pass  # of a longer name than the files will have while they are written
+            except OSError as error:
+                raise UserError(
+                    f"{path}: {error.strerror}; check the path and its permissions, or name another place with --out"
+                ) from error
+        yield
+    except BaseException:
+        for folder in made:
+            with suppress(OSError):  # there is something in it
+                folder.rmdir()
+        raise
     surplus = [*_surplus(singles, {path.resolve() for path in (*paths, *_files(asked))})]
     for path in surplus:
         path.unlink()

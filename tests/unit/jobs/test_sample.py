@@ -169,7 +169,7 @@ def test_where_nothing_can_be_written_nothing_is_sampled(
     for out in (tmp_path / "file" / "o.png", tmp_path / "file.png", tmp_path / f"{'x' * 245}.png"):
         assert main(["sample", "plain", *QUICK, "--out", str(out)]) == 2
         told = capsys.readouterr()
-        assert "cannot be written (" in told.err and "name another place with --out" in told.err
+        assert "check the path and its permissions, or name another place with --out" in told.err
         assert "sampling" not in told.out
 
 
