@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from tests.architecture.test_sources import HEAVY
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -50,6 +51,13 @@ def test_import_of_calotype_is_quick() -> None:
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"torch", "numpy", "einops", "pydantic", "typer", "rich", "yaml", "PIL", "matplotlib", "tokenizers"}
     assert not heavy & set(json.loads(run.stdout))
+
+
+@pytest.mark.parametrize("module", ["calotype.generation.generate", "calotype.tasks", "calotype.files"])
+def test_the_core_loads_no_more_than_torch_and_numpy(module: str) -> None:
+    code = f"import {module}, json, sys; print(json.dumps(sorted({{m.partition('.')[0] for m in sys.modules}})))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not HEAVY & set(json.loads(run.stdout))
 
 
 @pytest.mark.parametrize("module", ["calotype.generation.generate", "calotype.tasks", "calotype.files"])

@@ -9,48 +9,29 @@ labels. Where boxes overlap only the smaller is seen, so tokens besides are no w
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from calotype.conditioning.conditioner import Corpus, Latents, check_drop, conditioners
+from calotype.conditioning.conditioner import Corpus, conditioners
 from calotype.conditioning.layout import BOXES
-from calotype.conditioning.semantic_map import SemanticMap
-from calotype.nn.sizes import WIDEST, check_sizes
-
-ENTRY = "box_map"
+from calotype.conditioning.semantic_map import AreasConfig
 
 
 @conditioners.register("box_map")
 @dataclass(frozen=True)
-class BoxMapConfig:
-    """Painted boxes, as channels of x_t: config of a `SemanticMap` of objects.
-
-    Args:
-        channels: that the classes are told apart by.
-        drop: probability of dropping the map alone.
-        guided: whether guidance strengthens the map; otherwise there always is one.
-    """
+class BoxMapConfig(AreasConfig):
+    """Painted boxes, as channels of x_t: config of a `SemanticMap` of objects; see `AreasConfig`."""
 
     channels: int = 8
-    drop: float = 0.0
     guided: bool = True
-    essential: ClassVar[bool] = True
+    entry: ClassVar[str] = "box_map"
     remedy: ClassVar[str] = BOXES
 
-    def __post_init__(self) -> None:
-        check_sizes(channels=(self.channels, WIDEST))
-        check_drop(self.drop, self.guided)
+    def areas(self, corpus: Corpus) -> Sequence[str]:
+        """Those of boxes."""
+        return corpus.objects
 
     def lacks(self, corpus: Corpus) -> str:
         """Boxes, where there are none."""
         return "" if corpus.objects else "boxes"
-
-    def fit(self, corpus: Corpus, latents: Latents) -> SemanticMap:
-        """A conditioner for the objects of the data."""
-        return SemanticMap(self, corpus.objects, latents, ENTRY)
-
-    def load(self, assets: Mapping[str, str], latents: Latents) -> SemanticMap:
-        """A conditioner for the saved objects."""
-        return SemanticMap(self, [str(a) for a in json.loads(assets["areas"])], latents, ENTRY)

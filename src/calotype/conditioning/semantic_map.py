@@ -11,9 +11,10 @@ of 48 pictures of 512 x 512 with 182 areas would take 9 GB; the rows take 150 MB
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,25 +26,6 @@ from calotype.conditioning.pictures import OfPictures, check_sides
 from calotype.errors import UserError
 from calotype.layout import UNLABELLED
 from calotype.nn.sizes import WIDEST, check_sizes
-
-
-class AreasConfig(Protocol):
-    """What a `SemanticMap` is built from."""
-
-    @property
-    def channels(self) -> int:
-        """That areas are told apart by."""
-        ...
-
-    @property
-    def drop(self) -> float:
-        """Probability of dropping the map alone."""
-        ...
-
-    @property
-    def guided(self) -> bool:
-        """Whether guidance strengthens the map."""
-        ...
 
 
 class SemanticMap(OfPictures):
@@ -99,10 +81,9 @@ class SemanticMap(OfPictures):
         return {"areas": json.dumps(self.areas)}
 
 
-@conditioners.register("semantic_map")
 @dataclass(frozen=True)
-class SemanticMapConfig:
-    """Label maps, as channels of x_t: config of `SemanticMap`.
+class AreasConfig(ABC):
+    """What the configs of `SemanticMap` have in common.
 
     Args:
         channels: that the areas are told apart by.
@@ -114,23 +95,40 @@ class SemanticMapConfig:
     drop: float = 0.0
     guided: bool = False
     essential: ClassVar[bool] = True
-    remedy: ClassVar[str] = (
-        "put a map beside every picture (cat.labels.png for cat.jpg, one byte per pixel, 255 = no area), or name them "
-        "as 'label_map' in metadata.jsonl"
-    )
+    entry: ClassVar[str]
 
     def __post_init__(self) -> None:
         check_sizes(channels=(self.channels, WIDEST))
         check_drop(self.drop, self.guided)
 
-    def lacks(self, corpus: Corpus) -> str:
-        """Label maps, where there are none."""
-        return "" if corpus.areas else "label maps"
+    @abstractmethod
+    def areas(self, corpus: Corpus) -> Sequence[str]:
+        """What the numbers of maps stand for in this data."""
 
     def fit(self, corpus: Corpus, latents: Latents) -> SemanticMap:
         """A conditioner for the areas of the data."""
-        return SemanticMap(self, corpus.areas, latents)
+        return SemanticMap(self, self.areas(corpus), latents, self.entry)
 
     def load(self, assets: Mapping[str, str], latents: Latents) -> SemanticMap:
         """A conditioner for the saved areas."""
-        return SemanticMap(self, [str(a) for a in json.loads(assets["areas"])], latents)
+        return SemanticMap(self, [str(a) for a in json.loads(assets["areas"])], latents, self.entry)
+
+
+@conditioners.register("semantic_map")
+@dataclass(frozen=True)
+class SemanticMapConfig(AreasConfig):
+    """Label maps, as channels of x_t: config of `SemanticMap`; see `AreasConfig`."""
+
+    entry: ClassVar[str] = "label_map"
+    remedy: ClassVar[str] = (
+        "put a map beside every picture (cat.labels.png for cat.jpg, one byte per pixel, 255 = no area), or name them "
+        "as 'label_map' in metadata.jsonl"
+    )
+
+    def areas(self, corpus: Corpus) -> Sequence[str]:
+        """Those of label maps."""
+        return corpus.areas
+
+    def lacks(self, corpus: Corpus) -> str:
+        """Label maps, where there are none."""
+        return "" if corpus.areas else "label maps"

@@ -46,15 +46,28 @@ class Companion(Protocol):
         """What it is for a batch."""
 
 
+class OfColours(Companion, Protocol):
+    """A picture for each picture."""
+
+    def stack(self, values: Sequence[Pixels]) -> Tensor:
+        """(B, 3, H, W) in [-1, 1]."""
+        return to_tensor(np.stack(values))
+
+
+class OfNumbers(Companion, Protocol):
+    """A number for every pixel."""
+
+    def stack(self, values: Sequence[Pixels]) -> Tensor:
+        """(B, H, W) uint8."""
+        return torch.from_numpy(np.stack(values))
+
+
 @dataclass(frozen=True)
-class Pictures(Companion):
+class Pictures(OfColours):
     """The picture itself: (B, 3, H, W) in [-1, 1]."""
 
     def of(self, cut: Cut, random: Random) -> Pixels:
         return cut.pixels
-
-    def stack(self, values: Sequence[Pixels]) -> Tensor:
-        return to_tensor(np.stack(values))
 
 
 @dataclass(frozen=True)
@@ -70,39 +83,30 @@ class Layouts(Companion):
 
 
 @dataclass(frozen=True)
-class BoxMaps(Companion):
+class BoxMaps(OfNumbers):
     """Its boxes as a label map: (B, H, W) uint8."""
 
     def of(self, cut: Cut, random: Random) -> Pixels:
         height, width, _ = cut.pixels.shape
         return cut.layout.painted(height, width)
 
-    def stack(self, values: Sequence[Pixels]) -> Tensor:
-        return torch.from_numpy(np.stack(values))
-
 
 @dataclass(frozen=True)
-class LabelMaps(Companion):
+class LabelMaps(OfNumbers):
     """The area of every pixel: (B, H, W) uint8."""
 
     def of(self, cut: Cut, random: Random) -> Pixels:
         assert cut.label_map is not None  # the source has areas
         return cut.label_map
 
-    def stack(self, values: Sequence[Pixels]) -> Tensor:
-        return torch.from_numpy(np.stack(values))
-
 
 @dataclass(frozen=True)
-class ConditioningImages(Companion):
+class ConditioningImages(OfColours):
     """The picture that it is made from: (B, 3, H, W) in [-1, 1]."""
 
     def of(self, cut: Cut, random: Random) -> Pixels:
         assert cut.conditioning_image is not None  # the source is paired
         return cut.conditioning_image
-
-    def stack(self, values: Sequence[Pixels]) -> Tensor:
-        return to_tensor(np.stack(values))
 
 
 @dataclass(frozen=True)
