@@ -420,6 +420,10 @@ def test_a_few_bad_pictures_are_named_and_skipped(
     assert main([*words, "data.held_out=0", "trainer.preview_every=0", "trainer.steps=30"]) == 0
     assert "6 pictures could not be used" in " ".join(capsys.readouterr().out.split())
     assert (out / "model" / "manifest.json").is_file()
+    words = ["train", "diffusion", "--config", str(configs.diffusion), "--data", str(folder), "--out", f"{out}2"]
+    for steps in (2, 3):  # the second time, the latents are there already
+        assert main([*words, "data.held_out=0", "trainer.preview_every=0", f"trainer.steps={steps}"]) == 0
+        assert "6 pictures could not be used" in " ".join(capsys.readouterr().out.split())
 
 
 def test_many_bad_pictures_abort(fails: Line, configs: Configs, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
     CACHE/index.json                 what the latents are of: source, autoencoder, side, flips
     CACHE/latents.safetensors        mean and std (copies, n, C, h, w) in float16, index (n,)
+    CACHE/bad.json                   sample -> why its picture could not be read
     CACHE/manifest.json
     CACHE.partial/000007             the same of pictures 7 * SHARD ..., while a large source is being encoded
 
@@ -21,6 +22,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,14 +31,14 @@ from calotype.data.loader import Bad, Row, ahead, collected, pictures
 from calotype.data.order import BalancedOrder
 from calotype.data.source import Source
 from calotype.data.view import Cutter, View
-from calotype.errors import CorruptFile, UserError
+from calotype.errors import BadImage, CorruptFile, UserError
 from calotype.files import commit_directory, read_json, read_tensors, verify_directory, write_json, write_tensors
 from calotype.rng import fold
 from calotype.types import Batch
 
 Encode = Callable[[Tensor], tuple[Tensor, Tensor]]
 
-VERSION = 1
+VERSION = 2
 
 SHARD = 4096
 """Pictures between two saves; a multiple of the batch that is encoded at once."""
@@ -47,11 +49,12 @@ class LatentCache:
 
     Args:
         mean, std: (copies, n, C, h, w); copy 1, if there is one, is of the mirrored pictures.
-        index: (n,) the sample each belongs to; bad pictures are absent.
+        index: (n,) the sample each belongs to.
+        bad: samples that are absent, as their pictures could not be read, and why.
     """
 
-    def __init__(self, mean: Tensor, std: Tensor, index: Tensor) -> None:
-        self.mean, self.std, self.index = mean, std, index
+    def __init__(self, mean: Tensor, std: Tensor, index: Tensor, bad: Mapping[int, str] | None = None) -> None:
+        self.mean, self.std, self.index, self.bad = mean, std, index, dict(bad or {})
 
     @classmethod
     def open(
@@ -96,6 +99,7 @@ class LatentCache:
             shard = cls._read(kept, part)
             if shard is not None:
                 advance(len(rows))
+                bad.messages.update(shard.bad)
             else:
                 shard = cls._encode(source, encode, rows, bad, side, flips, advance)
                 if shard is not None and len(source) > SHARD:
@@ -108,6 +112,7 @@ class LatentCache:
             torch.cat([s.mean for s in shards], 1),
             torch.cat([s.std for s in shards], 1),
             torch.cat([s.index for s in shards]),
+            bad.messages,
         )
         cache._write(folder, what)
         shutil.rmtree(partial, ignore_errors=True)
@@ -140,12 +145,16 @@ class LatentCache:
         if not index:
             return None
         return cls(
-            torch.stack([torch.cat(m) for m in means]), torch.stack([torch.cat(s) for s in stds]), torch.cat(index)
+            torch.stack([torch.cat(m) for m in means]),
+            torch.stack([torch.cat(s) for s in stds]),
+            torch.cat(index),
+            {i: why for i, why in bad.messages.items() if i in rows},
         )
 
     def _write(self, folder: Path, what: dict[str, Any]) -> None:
         with commit_directory(folder) as new:
             write_json(new / "index.json", what)
+            write_json(new / "bad.json", {str(i): why for i, why in self.bad.items()})
             write_tensors(new / "latents.safetensors", {"mean": self.mean, "std": self.std, "index": self.index})
 
     @classmethod
@@ -156,10 +165,10 @@ class LatentCache:
             verify_directory(folder)
             if read_json(folder / "index.json") != what:
                 return None
-            tensors = read_tensors(folder / "latents.safetensors")
+            tensors, bad = read_tensors(folder / "latents.safetensors"), read_json(folder / "bad.json")
         except CorruptFile:  # it can be made again
             return None
-        return cls(tensors["mean"], tensors["std"], tensors["index"])
+        return cls(tensors["mean"], tensors["std"], tensors["index"], {int(i): why for i, why in bad.items()})
 
 
 def _half(x: Tensor) -> Tensor:
@@ -195,7 +204,9 @@ class LatentLoader:
         side: int = 0,
         threads: int = 2,
     ) -> None:
-        self.cache, self.batch_size, self.seed = cache, batch_size, seed
+        self.cache, self.source, self.batch_size, self.seed = cache, source, batch_size, seed
+        self.bad = Bad(source.total)
+        self.bad.messages.update(cache.bad)
         self._captions, self._labels = source.captions(), torch.tensor(source.labels())
         self.order = BalancedOrder(seed, self._labels[cache.index].tolist(), balance)
         self._companions, self._index = dict(companions or {}), cache.index.tolist()
@@ -204,34 +215,44 @@ class LatentLoader:
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """The batches of step `start`, ...: "latent_mean" and "latent_std" (B, C, h, w) float32 instead of "image".
 
-        Raises `BadImage` where a companion is to look at a picture that can no longer be read: its latent is there, but
-        no other picture belongs to that."""
+        Where companions are to look at a picture that can no longer be read, its latent is left out with it. Raises
+        `UserError` when there are too many of those."""
         if not self._companions:
             for step in count(start):
-                yield self._batch(step, {})
+                yield self._batch(*self.order.batch(step, self.batch_size), {})
         with (
             ThreadPoolExecutor(self._threads, thread_name_prefix="decode") as pool,
             closing(ahead(lambda step: self._cut(step, pool), start)) as cuts,
         ):
-            for step, rows in zip(count(start), cuts, strict=False):
-                yield self._batch(step, collected(rows, self._companions))
+            for rows, epochs, made in cuts:
+                yield self._batch(rows, epochs, collected(made, self._companions))
 
-    def _cut(self, step: int, pool: ThreadPoolExecutor) -> list[Row]:
-        """What the companions make of a batch's pictures; no tensor in sight, see `Loader.batches`."""
-        rows, epochs = self.order.batch(step, self.batch_size)
-        return list(pool.map(self._row, rows.tolist(), epochs.tolist()))
+    def _cut(self, step: int, pool: ThreadPoolExecutor) -> tuple[np.ndarray, np.ndarray, list[Row]]:
+        """Rows of the cache, their epochs, and what the companions make of them; no tensor in sight, see
+        `Loader.batches`."""
+        wanted, epochs = self.order.batch(step, self.batch_size)
+        rows, made = zip(*pool.map(self._row, wanted.tolist(), epochs.tolist()), strict=True)
+        return np.array(rows), epochs, list(made)
 
-    def _row(self, row: int, epoch: int) -> Row:
-        index = self._index[row]
-        cut = self._cutter(index, View(mirror=bool(self._copy(row, epoch))))
-        random = random_at(self.seed, index, epoch)
-        return index, {name: c.of(cut, random) for name, c in self._companions.items()}
+    def _row(self, row: int, epoch: int) -> tuple[int, Row]:
+        """A row of the cache, or the next one whose picture can be read, with what the companions make of it."""
+        for r in ((row + offset) % len(self._index) for offset in range(len(self._index))):
+            index = self._index[r]
+            if index in self.bad.messages:
+                continue
+            try:
+                cut = self._cutter(index, View(mirror=bool(self._copy(r, epoch))))
+            except BadImage as error:
+                self.bad.add(index, error)
+                continue
+            random = random_at(self.seed, index, epoch)
+            return r, (index, {name: c.of(cut, random) for name, c in self._companions.items()})
+        raise UserError(f"none of the {len(self._index)} pictures of {self.source.name} can be read any more")
 
     def _copy(self, row: int, epoch: int) -> int:
         return fold(self.seed, "copy", row, epoch) % len(self.cache.mean)
 
-    def _batch(self, step: int, entries: Mapping[str, Any]) -> Batch:
-        rows, epochs = self.order.batch(step, self.batch_size)
+    def _batch(self, rows: np.ndarray, epochs: np.ndarray, entries: Mapping[str, Any]) -> Batch:
         copy = torch.tensor([self._copy(int(r), int(e)) for r, e in zip(rows, epochs, strict=True)])
         row = torch.from_numpy(rows)
         index = self.cache.index[row]

@@ -77,15 +77,15 @@ def _posteriors(
         advance(len(batch["index"]))
 
 
-def latent_batches(
+def latent_loader(
     source: Source,
     config: DiffusionRun | ClassifierRun,
     autoencoder: Autoencoder,
     space: LatentSpace,
     folder: Path,
     reads: Collection[str] = (),
-) -> Callable[[int], Iterator[Batch]]:
-    """Batches from a latent cache, or of pictures where there is nothing to cache.
+) -> LatentLoader | Loader:
+    """Of batches from a latent cache, or of pictures where there is nothing to cache.
 
     Args:
         reads: the entries that batches are to have.
@@ -102,7 +102,7 @@ def latent_batches(
             data.augment,
             data.balance,
             companions=companions,
-        ).batches
+        )
     device = next(autoencoder.parameters()).device
 
     def encode(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -121,4 +121,4 @@ def latent_batches(
         )
     return LatentLoader(
         cache, source, trainer.batch_size, trainer.seed, data.balance, companions=companions, side=data.side
-    ).batches
+    )

@@ -32,7 +32,7 @@ from calotype.errors import UserError
 from calotype.generation.classifier import LatentClassifier
 from calotype.generation.images import grid, save_png
 from calotype.jobs.classifier_report import accuracy_by_noise, classifier_report
-from calotype.jobs.latents import latent_batches, normalise_latents
+from calotype.jobs.latents import latent_loader, normalise_latents
 from calotype.jobs.report import autoencoder_report, diffusion_report, few
 from calotype.model import LatentDiffusion, load_autoencoder, model_folder, save_autoencoder
 from calotype.registry import to_plain
@@ -136,7 +136,7 @@ def train_diffusion(config: DiffusionRun, out: Path) -> Stage:
         model = LatentDiffusion(
             autoencoder.to(best_device()), denoiser, conditioner, config.data.side, trained_with=space
         )
-        batches = latent_batches(training, config, autoencoder, space, run.path / "latents", conditioner.reads)
+        loader = latent_loader(training, config, autoencoder, space, run.path / "latents", conditioner.reads)
         console().print(
             f"diffusion: {len(training)} pictures of {training.name}, {_size(denoiser)}, conditions: "
             f"{', '.join(conditioner.reads) or 'none'}",
@@ -146,7 +146,7 @@ def train_diffusion(config: DiffusionRun, out: Path) -> Stage:
         trainer = Trainer(
             Denoise(model, config.objective, config.preview),
             {"denoise": config.optimizer},
-            batches,
+            loader.batches,
             run,
             config.trainer,
             save_preview=_save_pictures,
@@ -154,7 +154,7 @@ def train_diffusion(config: DiffusionRun, out: Path) -> Stage:
         begun = time.monotonic()
         result = trainer.fit()
         fitting = time.monotonic() - begun
-        _tell(result, {})
+        _tell(result, loader.bad.messages)
         with trainer.averaged():
             model.notes = _notes(training, result, config.data)
             model.save(run.model)
@@ -184,7 +184,7 @@ def train_classifier(config: ClassifierRun, out: Path) -> Stage:
     classifier = Classifier(_built(network.build, "classifier"), config.schedule)
     space = LatentSpace.of(autoencoder)
     with RunDirectory(out, to_plain(config), {"autoencoder": space.autoencoder}) as run:
-        batches = latent_batches(training, config, autoencoder.to(best_device()), space, run.path / "latents")
+        loader = latent_loader(training, config, autoencoder.to(best_device()), space, run.path / "latents")
         console().print(
             f"classifier: {len(training)} pictures of {training.name} in {len(training.classes)} classes, "
             f"{_size(classifier)}",
@@ -193,14 +193,14 @@ def train_classifier(config: ClassifierRun, out: Path) -> Stage:
         trainer = Trainer(
             Classify(classifier, autoencoder, config.time_sampler),
             {"classify": config.optimizer},
-            batches,
+            loader.batches,
             run,
             config.trainer,
         )
         begun = time.monotonic()
         result = trainer.fit()
         fitting = time.monotonic() - begun
-        _tell(result, {})
+        _tell(result, loader.bad.messages)
         with trainer.averaged():
             levels = accuracy_by_noise(classifier.eval(), autoencoder, held_out, config.data.side)
             notes = _notes(training, result, config.data) | {"accuracy": [[v.t, v.accuracy] for v in levels]}

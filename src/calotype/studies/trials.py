@@ -15,11 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from calotype.data.degradations import BSR
 from calotype.data.degradations.base import Degradation
 from calotype.data.images import to_tensor
 from calotype.diffusion.wrappers import keep_known, latent_mask, paste
 from calotype.evaluation.reconstruction import psnr
 from calotype.generation.images import to_uint8
+from calotype.runs import DataConfig
 from calotype.runtime import best_device
 from calotype.studies.bench import Bench, compared
 from calotype.studies.control import shuffled
@@ -273,20 +275,25 @@ BLIND, SEEING = "blind-super-resolution", "super-resolution"
 
 
 def blind_super_resolution(bench: Bench) -> Parts:
-    """Both models and bicubic enlargement, on the inputs of each."""
+    """Both models and bicubic enlargement: on the inputs of each, and on such as neither has learned from."""
     ways: dict[str, Enlarge] = {"blind": partial(_by_model, BLIND), "upsampling": _by_bicubic}
     if SEEING in bench.trained:
         ways["bicubic-trained"] = partial(_by_model, SEEING)
-    inputs = {"bicubic": SEEING, "light-bsr": BLIND}
+    data = bench.runs[BLIND].data
+    inputs = {
+        "bicubic": bench.runs[SEEING].data,
+        "light-bsr": data,
+        "full-bsr": replace(data, degradation=BSR(4)),
+    }
     return {
-        f"{way}-on-{name}": partial(_deblinded, bench, f"{way} on {name} inputs", task, enlarge)
-        for name, task in inputs.items()
+        f"{way}-on-{name}": partial(_deblinded, bench, f"{way} on {name} inputs", asked, enlarge)
+        for name, asked in inputs.items()
         for way, enlarge in ways.items()
     }
 
 
-def _deblinded(bench: Bench, what: str, inputs: str, enlarge: Enlarge) -> Findings:
-    small = torch.stack(bench.asked(bench.runs[inputs].data, ("low_resolution",))["low_resolution"])
+def _deblinded(bench: Bench, what: str, data: DataConfig, enlarge: Enlarge) -> Findings:
+    small = torch.stack(bench.asked(data, ("low_resolution",))["low_resolution"])
     images = enlarge(bench, small)
     real, control = compared(bench.images, bench.soft), compared(bench.images, images[bench.order])
     rows = [
@@ -371,7 +378,7 @@ TRIALS = {
     "blind-super-resolution": Trial(
         "Blind super-resolution",
         "LDM, appendix D.6.1: a model that has learned on blurred, noisy and compressed inputs, beside one that knows "
-        "bicubic shrinking alone, on inputs of both kinds.",
+        "bicubic shrinking alone, on inputs of both kinds and on those of the full BSR, which neither has seen.",
         blind_super_resolution,
     ),
     "image-to-image": Trial(

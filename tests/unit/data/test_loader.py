@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from calotype.data import latent_cache
+from calotype.data.companions import Pictures
 from calotype.data.folder import FolderSource, open_source
 from calotype.data.latent_cache import LatentCache, LatentLoader
 from calotype.data.loader import Loader, ahead, pictures
@@ -249,6 +250,42 @@ def test_an_interrupted_encoding_goes_on(folder: Path, tmp_path: Path, monkeypat
     assert calls == [7, 7] and told == [23, 23] and not (tmp_path / "cut.partial").exists()
     for a, b in ((whole.mean, resumed.mean), (whole.std, resumed.std), (whole.index, resumed.index)):
         assert torch.equal(a, b)
+
+
+def test_a_cache_remembers_which_pictures_were_bad(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latent_cache, "SHARD", 8)
+    for k in (5, 20):
+        (folder / f"{k:02d}.png").write_bytes(b"damaged")
+    source = FolderSource(folder)
+    for _ in ("made", "read"):
+        cache = LatentCache.open(tmp_path / "c", source, encode, side=16, autoencoder="a", flips=False)
+        assert sorted(cache.bad) == [5, 20] and "05.png" in cache.bad[5]
+        assert cache.index.tolist() == [k for k in range(23) if k not in (5, 20)]
+
+    def load() -> LatentLoader:
+        return LatentLoader(cache, source, 9, companions={"image": Pictures()}, side=16)
+
+    loader = load()
+    take(loader, 0, 3)
+    assert sorted(loader.bad.messages) == [5, 20]
+    (folder / "07.png").unlink()
+    with pytest.raises(UserError, match=r"3 of 23 pictures cannot be used, more than 10%; .*07\.png"):
+        take(load(), 0, 3)
+
+
+def test_a_latent_whose_picture_has_gone_is_left_out_with_it(folder: Path, tmp_path: Path) -> None:
+    source = FolderSource(folder)
+    cache = LatentCache.open(tmp_path / "c", source, lambda x: (x, x * 0), side=16, autoencoder="a", flips=True)
+    (folder / "07.png").unlink()
+    loader = LatentLoader(cache, source, 23, companions={"image": Pictures()}, side=16)
+    for batch in take(loader, 0, 3):
+        assert sorted(batch["index"].tolist()) == sorted([*(k for k in range(23) if k != 7), 8])
+        torch.testing.assert_close(batch["image"], batch["latent_mean"], atol=1e-3, rtol=0)
+    assert [*loader.bad.messages] == [7] and "07.png" in loader.bad.messages[7]
+    plain = LatentLoader(cache, source, 23)  # nothing looks at pictures
+    assert sorted(take(plain, 0, 1)[0]["index"].tolist()) == [*range(23)]
 
 
 def test_latents_beyond_float16_are_refused(folder: Path, tmp_path: Path) -> None:

@@ -200,8 +200,8 @@ def test_the_parts_of_trials_depend_on_what_there_is() -> None:
     assert [*TRIALS["captions"].parts(alone)] == ["scale-1", "scale-2.5"]
     assert [*TRIALS["inpainting"].parts(alone)] == ["trained", "mean-colour"]
     assert [*TRIALS["inpainting"].parts(both)] == ["trained", "mean-colour", "training-free"]
-    assert len(TRIALS["blind-super-resolution"].parts(alone)) == 4
-    assert len(TRIALS["blind-super-resolution"].parts(both)) == 6
+    assert len(TRIALS["blind-super-resolution"].parts(alone)) == 6
+    assert len(TRIALS["blind-super-resolution"].parts(both)) == 9
 
 
 def test_nothing_is_measured_twice(tmp_path: Path) -> None:
