@@ -6,13 +6,14 @@ The folder tells by its shape what it is:
   "class"), "objects" (`{"bbox": [[x, y, width, height], ...], "categories": [...]}` in pixels), "label_map" and
   "conditioning_image" (names of files);
 * `annotations.json`, `instances*.json` or `_annotations.coco.json`: COCO's boxes; the pictures are those it lists, in
-  the folder or in `images/`;
+  the folder or in `images/`. Of a folder `train2017` without one, `annotations/instances_train2017.json` beside it;
 * pictures in subfolders only, two or more of them: one class per subfolder;
 * otherwise plain pictures, wherever they lie.
 
 What belongs to a picture may lie beside it: `cat.txt`, its caption, and `cat.labels.png`, its label map, beside
 `cat.jpg`; or `label_maps/cat.png` and `conditioning_images/cat.png` for `images/cat.jpg`. `captions*.json` holds COCO's
-captions. Every picture has a label map, or none has; the same holds for conditioning images.
+captions and is looked for in the same places. Every picture has a label map, or none has; the same holds for
+conditioning images.
 
 Boxes, label maps and conditioning images are of the upright picture, or of the picture as it is stored: where EXIF lets
 width and height change places, their size tells which. Boxes of a picture that was made smaller since are counted in
@@ -53,6 +54,8 @@ SKIPPED = "__MACOSX"
 BOXES = ("annotations.json", "_annotations.coco.json", "instances*.json")
 CAPTIONS = ("captions*.json",)
 """Names of COCO's files."""
+ANNOTATIONS = "annotations"
+"""Folder of COCO's files beside the folders that they are about, as COCO itself is unpacked."""
 IMAGES, LABEL_MAPS, CONDITIONING_IMAGES = "images", "label_maps", "conditioning_images"
 """Folders beside one another."""
 LABELS = ".labels.png"
@@ -247,6 +250,8 @@ def _found(folder: Path) -> tuple[list[Found], tuple[str, ...], list[str]]:
 
 def _idle(folder: Path, found: list[Found], coco: Annotations | None, told: Annotations | None) -> Iterator[str]:
     """Remarks about annotations that are there and say nothing of any picture."""
+    if coco is None and told is None:
+        yield from _parts(folder)
     if coco is not None and not any(f.boxes for f in found):
         yield f"{coco.name} has no box of any picture (captions are read from {CAPTIONS[0]})"
     if told is not None and not any(f.caption for f in found):
@@ -269,14 +274,34 @@ def _more(names: Sequence[object]) -> str:
     return f" (and {len(names) - 1:,} more)" if len(names) > 1 else ""
 
 
+def _parts(folder: Path) -> Iterator[str]:
+    """Remarks about folders below that have boxes of their own."""
+    for name in _inside(folder):
+        part = folder / name
+        if any(exists(part / file) for file in BOXES if "*" not in file) or _beside(part, BOXES):
+            yield f"{printable(name)}/ has boxes that are not read here; name {printable(str(part))} to get them"
+
+
 def _coco(folder: Path, patterns: Sequence[str]) -> Annotations | None:
-    # Not by `glob`, which passes over a link in a circle: what has such a name is meant to be read.
-    known = [name for _, inner, names in itertools.islice(os.walk(folder), 1) for name in (*inner, *names)]
+    known = _inside(folder)
     files = sorted({folder / name for pattern in patterns for name in fnmatch.filter(known, pattern)})
     if len(files) > 1:
         names = ", ".join(printable(path.name) for path in files)
         raise UserError(f"{folder} holds {names}; keep one of them, the pictures' own")
+    files = files or _beside(folder, patterns)
     return read_coco(files[0]) if files else None
+
+
+def _inside(folder: Path) -> list[str]:
+    """Names, sorted. Not by `glob`, which passes over a link in a circle: what has such a name is meant to be read."""
+    return sorted(name for _, inner, names in itertools.islice(os.walk(folder), 1) for name in (*inner, *names))
+
+
+def _beside(folder: Path, patterns: Sequence[str]) -> list[Path]:
+    """COCO's own place: `annotations/instances_train2017.json` beside the folder `train2017`."""
+    place = folder.absolute()  # which has a name also where the folder is "."
+    files = [p.replace("*", f"_{place.name}") for p in patterns if "*" in p]
+    return [path for path in (place.parent / ANNOTATIONS / file for file in files) if exists(path)]
 
 
 def _place(folder: Path, picture: Annotated) -> Path:

@@ -42,7 +42,7 @@ DATA = DataConfig(side=64, flip=True, held_out=0.0)
 
 @recipe("small-autoencoder-f4", kind="autoencoder")
 def small_autoencoder_f4() -> AutoencoderRun:
-    """Fourfold compression of 64 x 64 pictures to 16 x 16 x 4, about ten minutes on two CPU cores.
+    """Fourfold compression of 64 x 64 pictures to 16 x 16 x 4, about half an hour on two CPU cores.
 
     `small-autoencoder` with one level less: pictures come back sharper, for tasks whose conditions say much about every
     place (label maps, low resolution, masks) and so leave the second stage less to learn.
@@ -50,7 +50,7 @@ def small_autoencoder_f4() -> AutoencoderRun:
     base = small_autoencoder()
     network = EncoderDecoderConfig(channels=16, multipliers=(1, 2, 6), blocks=1, z_channels=4)
     autoencoder = LatentAutoencoderConfig(channels=4, network=network, bottleneck=GaussianConfig(weight=1e-6))
-    return replace(base, autoencoder=autoencoder, trainer=replace(base.trainer, steps=3000))
+    return replace(base, autoencoder=autoencoder, trainer=replace(base.trainer, steps=9000))
 
 
 def _task(
@@ -105,42 +105,42 @@ def small_layout() -> DiffusionRun:
 
 @recipe("small-semantic", kind="diffusion")
 def small_semantic() -> DiffusionRun:
-    """Label maps to pictures of 64 x 64, about eight minutes on two CPU cores.
+    """Label maps to pictures of 64 x 64, about twelve minutes on two CPU cores.
 
     For `small-autoencoder-f4` and data with label maps. LDM's semantic synthesis (https://arxiv.org/abs/2112.10752,
     section 4.3.2): the map is brought to the latents' size and joins them as channels.
     """
-    return _task({"map": SemanticMapConfig(channels=8)})
+    return _task({"map": SemanticMapConfig(channels=8)}, steps=1800)
 
 
 @recipe("small-inpainting", kind="diffusion")
 def small_inpainting() -> DiffusionRun:
-    """Pictures of 64 x 64 with holes to whole ones, about eight minutes on two CPU cores.
+    """Pictures of 64 x 64 with holes to whole ones, about twelve minutes on two CPU cores.
 
     For `small-autoencoder-f4`. LDM's inpainting (https://arxiv.org/abs/2112.10752, section 4.5): latent and hole join
     the noisy latent as channels. Holes are LaMa's for 256 pixels, made for that size and scaled down.
     """
-    return _task({"masked": MaskedImageConfig()}, data=replace(DATA, mask=Scaled()))
+    return _task({"masked": MaskedImageConfig()}, data=replace(DATA, mask=Scaled()), steps=1800)
 
 
 @recipe("small-super-resolution", kind="diffusion")
 def small_super_resolution() -> DiffusionRun:
-    """Pictures of 16 x 16 to 64 x 64, about eight minutes on two CPU cores.
+    """Pictures of 16 x 16 to 64 x 64, about twenty minutes on two CPU cores.
 
     For `small-autoencoder-f4`. LDM-SR (https://arxiv.org/abs/2112.10752, section 4.4): the small picture, made by
     antialiased bicubic shrinking, is as large as the latent and joins it as it is.
     """
-    return _task({"low": LowResolutionConfig()}, data=replace(DATA, degradation=Bicubic(4)))
+    return _task({"low": LowResolutionConfig()}, data=replace(DATA, degradation=Bicubic(4)), steps=3000)
 
 
 @recipe("small-blind-super-resolution", kind="diffusion")
 def small_blind_super_resolution() -> DiffusionRun:
-    """Blurred, noisy and compressed pictures of 16 x 16 to 64 x 64, about eight minutes on two CPU cores.
+    """Blurred, noisy and compressed pictures of 16 x 16 to 64 x 64, about fifteen minutes on two CPU cores.
 
     For `small-autoencoder-f4`. LDM-BSR (https://arxiv.org/abs/2112.10752, appendix D.6.1): as `small-super-resolution`,
     with what the real world does to pictures in random order (Zhang et al. 2021, https://arxiv.org/abs/2103.14006).
     """
-    return _task({"low": LowResolutionConfig()}, data=replace(DATA, degradation=BSRLight(4)))
+    return _task({"low": LowResolutionConfig()}, data=replace(DATA, degradation=BSRLight(4)), steps=2400)
 
 
 @recipe("small-image-to-image", kind="diffusion")
@@ -154,9 +154,9 @@ def small_image_to_image() -> DiffusionRun:
 
 @recipe("small-variations", kind="diffusion")
 def small_variations() -> DiffusionRun:
-    """Pictures to others of the same content, 64 x 64, about eight minutes on two CPU cores.
+    """Pictures to others of the same content, 64 x 64, about fifteen minutes on two CPU cores.
 
     For `small-autoencoder-f4`. The decoder of unCLIP (Ramesh et al. 2022, https://arxiv.org/abs/2204.06125, section
     2.1) with EfficientNet-Lite0 in place of CLIP: four tokens, and a vector that joins the time embedding.
     """
-    return _task({"reference": ImageEmbeddingConfig(tokens=4, width=WIDTH, vector=256)}, scale=2.0)
+    return _task({"reference": ImageEmbeddingConfig(tokens=4, width=WIDTH, vector=256)}, steps=2400, scale=2.0)

@@ -385,6 +385,43 @@ def test_coco_captions(tmp_path: Path) -> None:
     assert source.captions() == ["the first", "from beside", ""] and source.objects == ()
 
 
+def test_coco_as_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """annotations/ beside the pictures' folder, which is named, or stood in."""
+    for name in ("train2017/a.png", "train2017/b.png", "val2017/c.png"):
+        put(tmp_path / name, (20, 10))
+    (tmp_path / "annotations").mkdir()
+    box = {"id": 1, "image_id": 0, "category_id": 5, "bbox": [0, 0, 10, 10]}
+    for file, pictures in (("train2017", ("a.png", "b.png")), ("val2017", ("c.png",))):
+        images = [{"id": k, "file_name": name} for k, name in enumerate(pictures)]
+        coco(tmp_path / "annotations", images, [box], f"instances_{file}.json")
+        said = {"images": images, "annotations": [{"id": 1, "image_id": 0, "caption": f"of {file}"}]}
+        (tmp_path / "annotations" / f"captions_{file}.json").write_text(json.dumps(said))
+    monkeypatch.chdir(tmp_path / "train2017")
+    for path in (tmp_path / "train2017", Path()):
+        train = FolderSource(path)
+        assert train.captions() == ["of train2017", ""] and train.objects == ("face", "heart")
+        assert train[0].boxes == (Box(1, 0, 0, 0.5, 1.0),) and not train.remarks
+    assert FolderSource(tmp_path / "val2017").captions() == ["of val2017"]
+    whole = FolderSource(tmp_path)
+    assert not whole.objects and [re.sub(r";.*", "", told) for told in whole.remarks] == [
+        "train2017/ has boxes that are not read here",
+        "val2017/ has boxes that are not read here",
+    ]
+    (tmp_path / "val2017" / "annotations.json").write_text("{}")  # the folder's own counts
+    with pytest.raises(UserError, match="no list 'images'"):
+        FolderSource(tmp_path / "val2017")
+
+
+def test_parts_with_annotations_are_named(tmp_path: Path) -> None:
+    for name in ("train", "valid"):
+        put(tmp_path / name / "a.png")
+        coco(tmp_path / name, [{"id": 1, "file_name": "a.png"}], [], "_annotations.coco.json")
+    told = FolderSource(tmp_path).remarks
+    assert len(told) == 2
+    for name, line in zip(("train", "valid"), told, strict=True):
+        assert line == f"{name}/ has boxes that are not read here; name {tmp_path / name} to get them"
+
+
 def test_boxes_in_metadata(tmp_path: Path) -> None:
     for name in ("1.png", "2.png", "3.png"):
         put(tmp_path / name, (20, 10))
