@@ -34,12 +34,14 @@ class Recipe:
         kind: what it trains.
         build: () -> the config.
         default: whether it is taken when none is named; one per kind.
+        accelerator: whether it takes one; the others run in minutes on two CPU cores.
     """
 
     name: str
     kind: Kind
     build: Callable[[], Any]
     default: bool = False
+    accelerator: bool = False
 
     @property
     def text(self) -> str:
@@ -55,7 +57,7 @@ class Recipe:
 _recipes: dict[str, Recipe] = {}
 
 
-def recipe(name: str, *, kind: Kind, default: bool = False) -> Callable[[Build], Build]:
+def recipe(name: str, *, kind: Kind, default: bool = False, accelerator: bool = False) -> Callable[[Build], Build]:
     """Function decorator: give a recipe its name.
 
     Raises:
@@ -63,7 +65,7 @@ def recipe(name: str, *, kind: Kind, default: bool = False) -> Callable[[Build],
     """
 
     def decorate(build: Build) -> Build:
-        member = Recipe(name, kind, build, default)
+        member = Recipe(name, kind, build, default, accelerator)
         if kind not in get_args(Kind):
             raise ValueError(f"recipe {name!r} is of unknown kind {kind!r}")
         if not member.text:

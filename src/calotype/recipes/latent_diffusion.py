@@ -392,7 +392,7 @@ def _named(name: str, row: Row) -> None:
         return row.build()
 
     build.__doc__ = row.text
-    recipe(name, kind="diffusion")(build)
+    recipe(name, kind="diffusion", accelerator=True)(build)
 
 
 for _name, _row in ROWS.items():

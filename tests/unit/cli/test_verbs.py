@@ -63,7 +63,12 @@ def _recipes(monkeypatch: pytest.MonkeyPatch) -> None:
         Numbers from nowhere."""
         return AutoencoderRun()
 
-    @recipe("large", kind="autoencoder")
+    @recipe("little", kind="autoencoder")
+    def little() -> AutoencoderRun:
+        """A little one."""
+        return AutoencoderRun()
+
+    @recipe("large", kind="autoencoder", accelerator=True)
     def large() -> AutoencoderRun:
         """A large one."""
         return AutoencoderRun(Data(side=256))
@@ -291,6 +296,13 @@ def test_recipes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recipes"]) == 0
     out = capsys.readouterr().out
     assert "small" in out and "A small one." in out and "Words to pictures." in out
+    titles = [line.strip() for line in out.splitlines() if line.startswith("calotype train")]
+    assert titles == [
+        "calotype train autoencoder: on two CPU cores",
+        "calotype train diffusion: on two CPU cores",
+        "calotype train autoencoder: as published, for accelerators",
+    ]
+    assert out.index("small (default)") < out.index("little") < out.index("large")
     assert main(["recipes", "small"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("A small one.\n\nNumbers from nowhere.\n\ndata:\n  source: ''\n")
