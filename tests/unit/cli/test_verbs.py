@@ -300,6 +300,7 @@ def test_recipes(capsys: pytest.CaptureFixture[str]) -> None:
     assert titles == [
         "calotype train autoencoder: on two CPU cores",
         "calotype train diffusion: on two CPU cores",
+        "calotype train classifier: on two CPU cores",
         "calotype train autoencoder: as published, for accelerators",
     ]
     assert out.index("small (default)") < out.index("little") < out.index("large")
