@@ -125,12 +125,12 @@ def small_inpainting() -> DiffusionRun:
 
 @recipe("small-super-resolution", kind="diffusion")
 def small_super_resolution() -> DiffusionRun:
-    """Pictures of 16 x 16 to 64 x 64, about twenty minutes on two CPU cores.
+    """Pictures of 16 x 16 to 64 x 64, about forty minutes on two CPU cores.
 
     For `small-autoencoder-f4`. LDM-SR (https://arxiv.org/abs/2112.10752, section 4.4): the small picture, made by
     antialiased bicubic shrinking, is as large as the latent and joins it as it is.
     """
-    return _task({"low": LowResolutionConfig()}, data=replace(DATA, degradation=Bicubic(4)), steps=3000)
+    return _task({"low": LowResolutionConfig()}, data=replace(DATA, degradation=Bicubic(4)), steps=6000)
 
 
 @recipe("small-blind-super-resolution", kind="diffusion")

@@ -25,7 +25,7 @@ from calotype.studies.bench import KNOWN, Bench, compared, completed
 from calotype.studies.conditioning import HELD, HELD_OUT, TRAINING, ConditioningStudy, drawings_of, measured
 from calotype.studies.finding import Finding, Findings
 from calotype.studies.segmenter import Segmenter
-from calotype.studies.trials import JUDGE, TRIALS, Trial, mean_colour, shrunk
+from calotype.studies.trials import GAINED, JUDGE, TRIALS, Trial, mean_colour, shrunk
 
 N = 12
 
@@ -176,6 +176,16 @@ def test_bicubic_enlargement_is_measured_against_the_originals() -> None:
     again = found["PSNR of it made small to the wish"]
     assert again.real is not None and again.real.mean == 100 and again.found.mean > 25
     assert found["FD-lite0 to originals"].found.mean > 10
+    assert found[GAINED].found == Spread(0.0, 0.0)
+
+
+def test_perfect_enlargement_gains_all_that_bicubic_loses() -> None:
+    made = replace(bench(), load=no_model)
+    object.__setattr__(made, "samples", lambda *_, **__: made.images)
+    parts = TRIALS["super-resolution"].parts(made)
+    found, bicubic = (by_measure(parts[name]()) for name in ("model", "bicubic"))
+    assert found["perceptual to originals"].found.mean == pytest.approx(0, abs=1e-6)
+    assert found[GAINED].found == bicubic["perceptual to originals"].found
 
 
 def test_what_is_shrunk_again_is_the_wish() -> None:
