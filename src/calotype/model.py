@@ -304,9 +304,7 @@ def _build_network(plain: Mapping[str, Any]) -> Network:
 def _build_conditioner(plain: Mapping[str, Any], assets: Mapping[str, str], autoencoder: Autoencoder) -> Conditioners:
     configs = {k: from_plain(v, None, f"conditioner.{k}") for k, v in plain["members"].items()}
     # wishes that are pictures are encoded too, and are as large as what is sampled
-    latents = Bounded(autoencoder)
-    members = {k: c.load(Conditioners.assets_of(k, assets), latents) for k, c in configs.items()}
-    return Conditioners(members, configs, float(plain["drop"]))
+    return Conditioners.load(configs, assets, Bounded(autoencoder), float(plain["drop"]))
 
 
 def _build_autoencoder(plain: Any) -> Autoencoder:

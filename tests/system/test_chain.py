@@ -131,6 +131,25 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     assert losses[0] == losses[1]
 
 
+def test_what_was_learned_from_captions_is_kept_when_a_run_goes_on(world: World, tmp_path: Path) -> None:
+    """Word pieces keep their numbers though the folder's captions are others by now; classes must not change at all."""
+    shutil.copytree(world.pictures, tmp_path / "pictures")
+    config = tiny_diffusion(tmp_path / "pictures", str(world.autoencoder), steps=2)
+    train_diffusion(config, tmp_path / "run")
+    before = read_json(tmp_path / "run" / "model" / "assets.json")
+    for text in (tmp_path / "pictures").rglob("*.txt"):
+        text.write_text("zebras and xylophones " + text.read_text())
+    longer = replace(config, trainer=replace(config.trainer, steps=4))
+    train_diffusion(longer, tmp_path / "run")
+    after = read_json(tmp_path / "run" / "model" / "assets.json")
+    assert "zebras" not in before["caption.words"] and after == before
+    train_diffusion(longer, tmp_path / "other")
+    assert "zebras" in read_json(tmp_path / "other" / "model" / "assets.json")["caption.words"]
+    (tmp_path / "pictures" / "circles").rename(tmp_path / "pictures" / "zircles")
+    with pytest.raises(UserError, match=r"other inputs \(.*classes: was .*circles.*, now .*zircles"):
+        train_diffusion(longer, tmp_path / "run")
+
+
 def test_pixel_space_is_just_another_autoencoder(world: World, tmp_path: Path) -> None:
     train_diffusion(tiny_diffusion(world.pictures, "pixels", steps=2), tmp_path / "run")
     model = LatentDiffusion.load(tmp_path / "run" / "model")

@@ -43,6 +43,10 @@ class Conditioner(nn.Module, ABC):
     reads: tuple[str, ...]
     """The batch entries it needs."""
 
+    learned: tuple[str, ...] = ()
+    """The assets that were made from a data set's wishes (a tokenizer). A run keeps them when it goes on, whatever its
+    data say by then; the others say what numbers and weights mean, and may not change."""
+
     def __init__(self, drop: float, guided: bool = True) -> None:
         super().__init__()
         self.drop, self.guided = drop, guided
@@ -193,6 +197,21 @@ class Conditioners(nn.Module):
                 )
         return cls({name: c.fit(corpus, latents) for name, c in configs.items()}, configs, drop)
 
+    @classmethod
+    def load(
+        cls,
+        configs: Mapping[str, ConditionerConfig],
+        assets: Mapping[str, str],
+        latents: Latents,
+        drop: float,
+    ) -> Conditioners:
+        """Those whose `assets` were saved, to be filled with the saved weights; raises what their `load` does."""
+        own = {
+            name: {k.removeprefix(f"{name}."): v for k, v in assets.items() if k.startswith(f"{name}.")}
+            for name in configs
+        }
+        return cls({name: c.load(own[name], latents) for name, c in configs.items()}, configs, drop)
+
     def _each(self) -> list[tuple[str, Conditioner]]:
         return [(name, m) for name, m in self.members.items() if isinstance(m, Conditioner)]
 
@@ -308,10 +327,10 @@ class Conditioners(nn.Module):
         """The members' assets under "member.asset"."""
         return {f"{name}.{key}": text for name, m in self._each() for key, text in m.assets().items()}
 
-    @staticmethod
-    def assets_of(name: str, assets: Mapping[str, str]) -> dict[str, str]:
-        """The assets of one member, out of what `assets` returned."""
-        return {k.removeprefix(f"{name}."): v for k, v in assets.items() if k.startswith(f"{name}.")}
+    def fixed(self) -> dict[str, str]:
+        """The assets that were not learned from wishes, and which members there are."""
+        learned = {f"{name}.{key}" for name, m in self._each() for key in m.learned}
+        return {"conditions": ", ".join(self.members)} | {k: v for k, v in self.assets().items() if k not in learned}
 
 
 def check_drop(drop: float, guided: bool = True) -> None:

@@ -70,6 +70,7 @@ class Text(Conditioner):
     """
 
     reads = ("caption",)
+    learned = ("tokenizer", "words")
 
     def __init__(self, config: TextConfig, tokenizer: Tokenizer, words: Collection[str]) -> None:
         super().__init__(config.drop)

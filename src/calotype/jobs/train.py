@@ -128,11 +128,16 @@ def train_diffusion(config: DiffusionRun, out: Path) -> Stage:
     training, held_out = _split(config.data, config.trainer.seed)
     torch.manual_seed(config.trainer.seed)
     offer = config.data.offer(training)
-    conditioner = Conditioners.fit(_possible(config, offer), offer, Bounded(autoencoder), config.drop)
+    latents = Bounded(autoencoder)
+    conditioner = Conditioners.fit(_possible(config, offer), offer, latents, config.drop)
     denoiser = build_denoiser(config, autoencoder, conditioner)
     space = LatentSpace.of(autoencoder)
     # The path alone says little: the run it names may have gone on training, and the denoiser would have two spaces.
-    with RunDirectory(out, to_plain(config), {"autoencoder": space.autoencoder}) as run:
+    # So may the data: label 3 has to stay the same class, and a token the same piece of a word.
+    with RunDirectory(out, to_plain(config), {"autoencoder": space.autoencoder} | conditioner.fixed()) as run:
+        known = run.recall(conditioner.assets())
+        if known != conditioner.assets():
+            conditioner = Conditioners.load(conditioner.configs, known, latents, config.drop)
         model = LatentDiffusion(
             autoencoder.to(best_device()), denoiser, conditioner, config.data.side, trained_with=space
         )
@@ -183,7 +188,8 @@ def train_classifier(config: ClassifierRun, out: Path) -> Stage:
     network = replace(config.network, classes=len(training.classes), half=half)
     classifier = Classifier(_built(network.build, "classifier"), config.schedule)
     space = LatentSpace.of(autoencoder)
-    with RunDirectory(out, to_plain(config), {"autoencoder": space.autoencoder}) as run:
+    inputs = {"autoencoder": space.autoencoder, "classes": ", ".join(training.classes)}
+    with RunDirectory(out, to_plain(config), inputs) as run:
         loader = latent_loader(training, config, autoencoder.to(best_device()), space, run.path / "latents")
         console().print(
             f"classifier: {len(training)} pictures of {training.name} in {len(training.classes)} classes, "

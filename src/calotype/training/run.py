@@ -2,6 +2,7 @@
 
 RUN/config.json            what was asked for; a resumed run must ask for the same
 RUN/inputs.json            what else it depends on, by identity, such as the autoencoder's weights; likewise
+RUN/assets.json            what its conditioners learned from the data when it began, such as a tokenizer
 RUN/run.lock               held by the process that trains
 RUN/metrics.jsonl          one line per logged step
 RUN/events.jsonl           what happened: resumed, saved, skipped, rolled back, ...
@@ -12,6 +13,7 @@ RUN/model/  RUN/report.html       written when training is finished
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -35,6 +37,9 @@ CHANGEABLE = (
 )
 """Config keys that a resumed run may change: how long, and how often something is written."""
 
+LONG = 200
+"""Characters of an identity that is told as it is."""
+
 
 class RunDirectory:
     """A run's folder, locked by this process until `close` (or the end of a `with` block, or of the process).
@@ -44,7 +49,8 @@ class RunDirectory:
     Args:
         path: the folder; made if missing.
         config: plain JSON values, nested; compared with the stored one if the run exists.
-        inputs: name -> identity of what the config only points to ("autoencoder" -> its hash); compared likewise.
+        inputs: name -> identity of what the config only points to ("autoencoder" -> its hash); those that were given
+            before are compared likewise.
         changeable: dotted keys that may differ from the stored config.
 
     Raises:
@@ -64,19 +70,34 @@ class RunDirectory:
         self._lock: IO[str] | None = _lock(self.path / "run.lock")
         try:
             self._remember("config.json", "another config", dict(config), set(changeable))
-            self._remember("inputs.json", "other inputs", dict(inputs or {}), set())
+            self._remember("inputs.json", "other inputs", {k: _shown(v) for k, v in (inputs or {}).items()})
         except BaseException:
             self.close()
             raise
 
-    def _remember(self, name: str, others: str, asked: dict[str, Any], changeable: set[str]) -> None:
+    @property
+    def begun(self) -> bool:
+        """Whether there is a checkpoint. A run that failed before its first one binds nobody: the corrected command may
+        have its folder."""
+        return any(self.checkpoints.glob("step-*"))
+
+    def recall(self, assets: Mapping[str, str]) -> dict[str, str]:
+        """The assets that the run began with; `assets` if it begins now."""
+        file = self.path / "assets.json"
+        if self.begun and file.is_file():
+            return {str(k): str(v) for k, v in read_json(file).items()}
+        write_json(file, dict(assets))
+        return dict(assets)
+
+    def _remember(self, name: str, others: str, asked: dict[str, Any], changeable: set[str] | None = None) -> None:
+        """`changeable`: None = whatever was not asked for before."""
         file = self.path / name
         old = read_json(file) if file.exists() else {}
         if old == asked:
             return
-        changes = [c for c in differences(old, asked) if c.partition(":")[0] not in changeable]
-        # A run that failed before its first checkpoint binds nobody: the corrected command may have its folder.
-        if changes and any(self.checkpoints.glob("step-*")):
+        compared = asked if changeable is not None or not old else {k: v for k, v in asked.items() if k in old}
+        changes = [c for c in differences(old, compared) if c.partition(":")[0] not in (changeable or ())]
+        if changes and self.begun:
             raise UserError(
                 f"{self.path} was started with {others} ({'; '.join(changes)}); "
                 "use the old values to resume it, or name another run directory"
@@ -152,6 +173,11 @@ def differences(old: Any, new: Any, where: str = "") -> list[str]:
     # Tuples become lists in JSON; that is no difference.
     same = list(old) == list(new) if isinstance(old, list | tuple) and isinstance(new, list | tuple) else old == new
     return [] if same else [f"{where}: was {old}, now {new}"]
+
+
+def _shown(identity: str) -> str:
+    """Itself, or the hash of a long one, which a sentence could not name."""
+    return identity if len(identity) <= LONG else f"sha256 {hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
 
 def _lock(path: Path) -> IO[str]:

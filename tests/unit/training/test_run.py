@@ -81,6 +81,13 @@ def test_other_inputs_are_refused_although_the_config_is_the_same(tmp_path):
         with pytest.raises(UserError, match=rf"started with other inputs \(autoencoder: {change}\); use the old"):
             RunDirectory(tmp_path, config, inputs)
     assert read_json(tmp_path / "inputs.json") == given
+    more = given | {"class.classes": "cats, dogs"}
+    RunDirectory(tmp_path, config, more).close()  # what nobody recorded becomes known
+    with pytest.raises(UserError, match=r"class\.classes: was cats, dogs, now nothing"):
+        RunDirectory(tmp_path, config, given)
+    RunDirectory(tmp_path, config, more | {"long": "x" * 999}).close()
+    with pytest.raises(UserError, match=r"long: was sha256 [0-9a-f]{16}, now sha256 [0-9a-f]{16}"):
+        RunDirectory(tmp_path, config, more | {"long": "y" * 999})
     (tmp_path / "inputs.json").unlink()  # nobody knows any more what it was trained with
     with pytest.raises(UserError, match="autoencoder: was nothing, now 12ab"):
         RunDirectory(tmp_path, config, given)
