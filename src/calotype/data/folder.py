@@ -26,9 +26,7 @@ of the numbers. Classes of COCO's boxes are in the order of their ids.
 from __future__ import annotations
 
 import difflib
-import fnmatch
 import hashlib
-import itertools
 import operator
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -37,7 +35,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from calotype.data.annotations import Annotated, Annotations, Sieve, Size, read_coco, turned
+from calotype.data.annotations import Annotated, Annotations, Sieve, Size, turned
+from calotype.data.coco_files import BOXES, CAPTIONS, find_coco, parts_with_boxes
 from calotype.data.found import Found
 from calotype.data.frames import Frames, as_stored, by, same_shape
 from calotype.data.images import FORMATS, MAX_PIXELS, SUFFIXES, Header, open_image, read_header
@@ -51,11 +50,6 @@ from calotype.layout import Box
 SKIPPED = "__MACOSX"
 """The folder of resource forks that some archives unpack to; its files have the suffixes of pictures."""
 
-BOXES = ("annotations.json", "_annotations.coco.json", "instances*.json")
-CAPTIONS = ("captions*.json",)
-"""Names of COCO's files."""
-ANNOTATIONS = "annotations"
-"""Folder of COCO's files beside the folders that they are about, as COCO itself is unpacked."""
 IMAGES, LABEL_MAPS, CONDITIONING_IMAGES = "images", "label_maps", "conditioning_images"
 """Folders beside one another."""
 LABELS = ".labels.png"
@@ -231,7 +225,7 @@ def _turned_alike(image: Image.Image, header: Header, fits: Callable[[Size, Size
 
 def _found(folder: Path) -> tuple[list[Found], tuple[str, ...], list[str]]:
     """The pictures, the classes of their boxes, and remarks about what says nothing of any picture."""
-    coco, told = _coco(folder, BOXES), _coco(folder, CAPTIONS)
+    coco, told = find_coco(folder, BOXES), find_coco(folder, CAPTIONS)
     if ordinary(folder / METADATA):
         found = read_metadata(folder)
         named = numbered(box.category for f in found for box in f.boxes or ())
@@ -251,7 +245,7 @@ def _found(folder: Path) -> tuple[list[Found], tuple[str, ...], list[str]]:
 def _idle(folder: Path, found: list[Found], coco: Annotations | None, told: Annotations | None) -> Iterator[str]:
     """Remarks about annotations that are there and say nothing of any picture."""
     if coco is None and told is None:
-        yield from _parts(folder)
+        yield from parts_with_boxes(folder)
     if coco is not None and not any(f.boxes for f in found):
         yield f"{coco.name} has no box of any picture (captions are read from {CAPTIONS[0]})"
     if told is not None and not any(f.caption for f in found):
@@ -272,36 +266,6 @@ def _idle(folder: Path, found: list[Found], coco: Annotations | None, told: Anno
 
 def _more(names: Sequence[object]) -> str:
     return f" (and {len(names) - 1:,} more)" if len(names) > 1 else ""
-
-
-def _parts(folder: Path) -> Iterator[str]:
-    """Remarks about folders below that have boxes of their own."""
-    for name in _inside(folder):
-        part = folder / name
-        if any(exists(part / file) for file in BOXES if "*" not in file) or _beside(part, BOXES):
-            yield f"{printable(name)}/ has boxes that are not read here; name {printable(str(part))} to get them"
-
-
-def _coco(folder: Path, patterns: Sequence[str]) -> Annotations | None:
-    known = _inside(folder)
-    files = sorted({folder / name for pattern in patterns for name in fnmatch.filter(known, pattern)})
-    if len(files) > 1:
-        names = ", ".join(printable(path.name) for path in files)
-        raise UserError(f"{folder} holds {names}; keep one of them, the pictures' own")
-    files = files or _beside(folder, patterns)
-    return read_coco(files[0]) if files else None
-
-
-def _inside(folder: Path) -> list[str]:
-    """Names, sorted. Not by `glob`, which passes over a link in a circle: what has such a name is meant to be read."""
-    return sorted(name for _, inner, names in itertools.islice(os.walk(folder), 1) for name in (*inner, *names))
-
-
-def _beside(folder: Path, patterns: Sequence[str]) -> list[Path]:
-    """COCO's own place: `annotations/instances_train2017.json` beside the folder `train2017`."""
-    place = folder.absolute()  # which has a name also where the folder is "."
-    files = [p.replace("*", f"_{place.name}") for p in patterns if "*" in p]
-    return [path for path in (place.parent / ANNOTATIONS / file for file in files) if exists(path)]
 
 
 def _place(folder: Path, picture: Annotated) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -116,6 +116,10 @@ class Findings:
     """Those of one part of a study, as they are remembered."""
 
     rows: tuple[Finding, ...]
+
+
+Parts = Mapping[str, Callable[[], Findings]]
+"""Name of a file -> what measures what is in it."""
 
 
 HEAD = ("task", "what", "measure", "found", "real", "control", "N")

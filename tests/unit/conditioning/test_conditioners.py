@@ -306,13 +306,19 @@ def test_joint_dropping_has_its_probability_and_is_per_sample() -> None:
 
 def test_assets_bring_back_the_same_conditioner() -> None:
     c = build()
-    assets = c.assets()
-    members = {n: config.load(Conditioners.assets_of(n, assets), Squares()) for n, config in c.configs.items()}
-    again = Conditioners(members, c.configs, c.drop)
+    again = Conditioners.load(c.configs, c.assets(), Squares(), c.drop)
     again.load_state_dict(c.state_dict())
     assert torch.equal(again(BATCH, 4).tokens, c(BATCH, 4).tokens)
     asked = {"caption": ["a red unicorn", "Heart-shaped unicorns, 3 of them"]}
     assert again.unheard(asked) == c.unheard(asked) != ()
+    assert again.assets() == c.assets()
+
+
+def test_what_was_learned_is_told_from_what_must_not_change() -> None:
+    c = build()
+    fixed = c.fixed()
+    assert fixed.pop("conditions") == ", ".join(c.members)
+    assert {*c.assets()} - {*fixed} == {"caption.tokenizer", "caption.words"} and fixed.items() <= c.assets().items()
 
 
 def test_unconditional_model_has_an_empty_condition() -> None:

@@ -23,9 +23,10 @@ from calotype.studies import conditioning, finding
 from calotype.studies.base import studies
 from calotype.studies.bench import KNOWN, Bench, compared, completed
 from calotype.studies.conditioning import HELD, HELD_OUT, TRAINING, ConditioningStudy, drawings_of, measured
+from calotype.studies.enlargement import GAINED, shrunk
 from calotype.studies.finding import Finding, Findings
 from calotype.studies.segmenter import Segmenter
-from calotype.studies.trials import GAINED, JUDGE, TRIALS, Trial, mean_colour, shrunk
+from calotype.studies.trials import JUDGE, TRIALS, Trial, mean_colour
 
 N = 12
 
@@ -95,7 +96,7 @@ def test_every_task_has_a_recipe_of_its_own() -> None:
 
 def test_a_share_shortens_every_training() -> None:
     study = ConditioningStudy(share=0.01, seed=3)
-    assert study.autoencoder().trainer.steps == 30
+    assert study.autoencoder().trainer.steps == get("small-autoencoder-f4").build().trainer.steps / 100
     for task, run in study.runs().items():
         assert run.trainer.steps == get(f"small-{task}").build().trainer.steps / 100
     assert study.judge().trainer.steps == 15
