@@ -8,18 +8,18 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from calotype.autoencoder.bottleneck.vector_quantized import ByGradient, VectorQuantizedConfig
 from calotype.autoencoder.latent import LatentAutoencoderConfig
 from calotype.autoencoder.released import RELEASED
 from calotype.losses.lpips import Lpips
 from calotype.nn.discriminator import PatchDiscriminatorConfig
-from calotype.recipes import recipe
+from calotype.recipes.published import for_days, named
 from calotype.runs import AutoencoderRun, DataConfig
 from calotype.tasks.onset import AtStep
 from calotype.tasks.reconstruct import ReconstructionLoss
 from calotype.training.optim import OptimizerConfig
-from calotype.training.trainer import TrainerConfig
 
 RATE = 4.5e-6
 """Learning rate per picture of a step, of every released config."""
@@ -87,14 +87,7 @@ class Row:
             loss=ReconstructionLoss(weight=self.weight, start=AtStep(self.start), warmup=0.0),
             optimizer=side,
             critic=side,
-            trainer=TrainerConfig(
-                steps=self.steps,
-                batch_size=self.batch,
-                ema_decay=0.0,
-                log_every=100,
-                save_every=5000,
-                preview_every=10_000,
-            ),
+            trainer=for_days(self.steps, self.batch, ema_decay=0.0),
         )
 
     def autoencoder(self, name: str) -> LatentAutoencoderConfig:
@@ -147,13 +140,5 @@ ROWS: Mapping[str, Row] = {
 """By the name of the network. Of kl-f2, vq-f32 and vqgan-f16 no config or no number of steps is known."""
 
 
-def _named(name: str, row: Row) -> None:
-    def build() -> AutoencoderRun:
-        return row.build(name)
-
-    build.__doc__ = row.text(name)
-    recipe(name, kind="autoencoder", accelerator=True)(build)
-
-
 for _name, _row in ROWS.items():
-    _named(_name, _row)
+    named(_name, "autoencoder", partial(_row.build, _name), _row.text(_name))

@@ -29,10 +29,9 @@ from calotype.diffusion.schedule import Schedule
 from calotype.diffusion.weighting import UniformEpsilon
 from calotype.generation.generate import Plan
 from calotype.nn.published import PUBLISHED, PUBLISHED_TAU
-from calotype.recipes import recipe
+from calotype.recipes.published import for_days, named
 from calotype.runs import DataConfig, DiffusionRun
 from calotype.training.optim import OptimizerConfig
-from calotype.training.trainer import TrainerConfig
 
 ALL = (
     "The network predicts noise, on the plain squared error, with averaged weights; AdamW at its usual settings, "
@@ -105,14 +104,7 @@ class Row:
             parameterization=Epsilon(),
             objective=Objective(UniformEpsilon()),
             optimizer=OptimizerConfig(lr=self.lr, weight_decay=0.01, warmup_steps=self.warmup, clip_norm=None),
-            trainer=TrainerConfig(
-                steps=self.steps,
-                batch_size=self.batch,
-                ema_decay=0.9999,
-                log_every=100,
-                save_every=5000,
-                preview_every=10_000,
-            ),
+            trainer=for_days(self.steps, self.batch, ema_decay=0.9999),
             preview=Plan(sampler=DDIM(), grid=UniformGrid(), guidance=self.guidance, steps=50),
         )
 
@@ -387,13 +379,5 @@ ROWS = {
 }
 
 
-def _named(name: str, row: Row) -> None:
-    def build() -> DiffusionRun:
-        return row.build()
-
-    build.__doc__ = row.text
-    recipe(name, kind="diffusion", accelerator=True)(build)
-
-
 for _name, _row in ROWS.items():
-    _named(_name, _row)
+    named(_name, "diffusion", _row.build, _row.text)

@@ -156,6 +156,15 @@ def test_loaded_is_the_same_and_another_encoder_is_refused(tmp_path: Path) -> No
         config.load(text.assets(), Squares())
 
 
+def test_a_run_is_bound_to_its_encoder(tmp_path: Path) -> None:
+    """By the hashes among what must not change when a run goes on."""
+    config = FrozenTextConfig(str(write("bert", tmp_path / "encoder")), LENGTH, width=8)
+    before = Conditioners.fit({"caption": config}, Words(), Squares()).fixed()
+    write("bert", tmp_path / "encoder", seed=1)
+    after = Conditioners.fit({"caption": config}, Words(), Squares()).fixed()
+    assert before.keys() == after.keys() and before != after
+
+
 def test_a_model_folder_names_the_encoder_and_does_not_hold_it(tmp_path: Path) -> None:
     folder = write("t5", tmp_path / "encoder")
     config = FrozenTextConfig(str(folder), LENGTH, width=8)
